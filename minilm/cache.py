@@ -1,0 +1,108 @@
+"""Keys and values of the tokens already read, so that each new token costs one row of work and not a whole prompt.
+
+The model hands every layer's new queries, keys and values to a cache and gets attention's output back. What the cache
+does in between (append to one long array, follow a block table, call a Triton kernel) is its own affair:
+
+    positions = cache.begin(T)                # where the next T tokens stand; raises when there is no room
+    y = cache.attend(layer, q, k, v)          # once a layer; stores k, v and attends to all up to here
+    cache.end(T)                              # the pass is over: those T tokens now belong to the context
+"""
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Cache(Protocol):
+    """What the model asks of a cache. Shapes: q[B, H, T, D], k and v[B, K, T, D], the answer [B, H, T, D]."""
+
+    def begin(self, num_tokens: int) -> Tensor: ...
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
+    def end(self, num_tokens: int) -> None: ...
+
+
+class FullAttention:
+    """No cache: the tokens given are the whole text. Causal attention over them, nothing kept."""
+
+    def __init__(self, max_positions: int):
+        self.max_positions = max_positions
+
+    def begin(self, num_tokens: int) -> Tensor:
+        _check_room(0, num_tokens, self.max_positions)
+        return torch.arange(num_tokens)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+
+    def end(self, num_tokens: int) -> None:
+        pass
+
+
+class KVCache:
+    """One contiguous array per layer, [B, K, capacity, D], filled from the left; all B rows have the same length.
+
+    `capacity` (tokens) defaults to the model's `max_positions`. Memory: 2 · L · B · K · capacity · D numbers.
+    """
+
+    def __init__(self, config, batch_size: int = 1, *, capacity: int | None = None,
+                 dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):
+        capacity = config.max_positions if capacity is None else capacity
+        if not 1 <= capacity <= config.max_positions:
+            raise ValueError(f"capacity must be from 1 to the model's max_positions, {config.max_positions}; "
+                             f"it is {capacity}")
+        self.capacity = capacity
+        self.length = 0
+        shape = (batch_size, config.num_kv_heads, capacity, config.head_size)       # (B, K, S, D)
+        self._keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        self._values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        self._mask: Tensor | None = None
+
+    def begin(self, num_tokens: int) -> Tensor:
+        """Positions[num_tokens] of the next tokens. Raises ValueError when they don't fit."""
+        _check_room(self.length, num_tokens, self.capacity)
+        device = self._keys[0].device
+        end = self.length + num_tokens
+        self._mask = None
+        if num_tokens > 1 and self.length > 0:      # new token i sees all the old ones and the new ones up to i
+            self._mask = torch.ones(num_tokens, end, dtype=torch.bool, device=device).tril(self.length)
+        return torch.arange(self.length, end, device=device)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        start, end = self.length, self.length + k.shape[2]
+        keys, values = self._keys[layer], self._values[layer]
+        keys[:, :, start:end] = k
+        values[:, :, start:end] = v
+        return F.scaled_dot_product_attention(
+            q, keys[:, :, :end], values[:, :, :end], attn_mask=self._mask, is_causal=start == 0 and end > 1,
+            enable_gqa=q.shape[1] != k.shape[1])
+
+    def end(self, num_tokens: int) -> None:
+        self.length += num_tokens
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first `length` tokens, as after rejected drafts. Costs nothing: the numbers stay."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot truncate a cache of {self.length} tokens to {length}")
+        self.length = length
+
+    def keys(self, layer: int) -> Tensor:
+        """The layer's keys so far, [B, K, length, D], rotated: a view, not a copy."""
+        return self._keys[layer][:, :, : self.length]
+
+    def values(self, layer: int) -> Tensor:
+        """The layer's values so far, [B, K, length, D]: a view, not a copy."""
+        return self._values[layer][:, :, : self.length]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that the tokens held take, over all layers."""
+        return sum(2 * self.keys(layer).numel() * keys.element_size() for layer, keys in enumerate(self._keys))
+
+
+def _check_room(held: int, new: int, room: int) -> None:
+    if new < 1:
+        raise ValueError("the prompt is empty: give at least one token")
+    if held + new > room:
+        raise ValueError(f"{held} tokens held and {new} new ones do not fit into {room} positions: shorten the prompt, "
+                         f"ask for fewer new tokens, or make the cache larger (at most the model's max_positions)")
