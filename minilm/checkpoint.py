@@ -1,0 +1,169 @@
+"""Checkpoints in and out: `load` by name, folder, Hugging Face id or GGUF file; `save` in Hugging Face format.
+
+Weights are read from safetensors or GGUF, which hold numbers only. Pickled checkpoints can run code when opened and
+are refused.
+"""
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from minilm import gguf_file, pretrained
+from minilm.hf_config import config_from_hf, config_to_hf
+from minilm.model import GPT, GPTConfig
+from minilm.tokenizer import Tokenizer
+
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+# Our name in a layer -> the parts it is made of, top to bottom, in Hugging Face's names.
+_LAYER_PARTS = {
+    "attention_norm.weight": ["input_layernorm.weight"],
+    "attention.qkv.weight": ["self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"],
+    "attention.qkv.bias": ["self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"],
+    "attention.q_norm.weight": ["self_attn.q_norm.weight"],
+    "attention.k_norm.weight": ["self_attn.k_norm.weight"],
+    "attention.out.weight": ["self_attn.o_proj.weight"],
+    "mlp_norm.weight": ["post_attention_layernorm.weight"],
+    "mlp.gate_up.weight": ["mlp.gate_proj.weight", "mlp.up_proj.weight"],
+    "mlp.down.weight": ["mlp.down_proj.weight"],
+}
+_TOP_PARTS = {
+    "embedding.weight": ["model.embed_tokens.weight"],
+    "norm.weight": ["model.norm.weight"],
+    "vocabulary.weight": ["lm_head.weight"],
+}
+
+
+def load(name_or_path: str | Path, *, device: torch.device | str = "cpu",
+         dtype: torch.dtype = torch.float32) -> tuple[GPT, Tokenizer]:
+    """Open a model and its tokenizer, ready for inference.
+
+    name_or_path: "minilm-14m", "minilm-1m" or "smollm2-135m-instruct"; a folder in Hugging Face format; a .gguf file;
+    or a Hugging Face id such as "Qwen/Qwen3-0.6B" (Llama 2/3, Mistral, Qwen 2, 2.5 and 3, SmolLM2 families).
+    Raises ValueError or FileNotFoundError with what to do when it is unknown, incomplete, damaged or pickled.
+    """
+    device = _check_device(device)
+    path = pretrained.locate(name_or_path)
+    model = load_model(path, dtype=dtype)
+    tokenizer = gguf_file.read_tokenizer(path) if path.is_file() else Tokenizer.from_folder(path)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise ValueError(f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, more than the model's "
+                         f"{model.config.vocab_size}: they do not belong together")
+    return model.to(device), tokenizer
+
+
+def load_model(folder_or_file: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
+    """The model of a Hugging Face folder or a GGUF file, on the CPU, in `dtype`, with no gradients."""
+    path = Path(folder_or_file)
+    if path.suffix in PICKLED:
+        raise ValueError(f"{path} looks like a pickled checkpoint, which can run code when opened; minilm reads only "
+                         f"safetensors and GGUF: convert it with `save_pretrained` in transformers")
+    if path.is_file():
+        config, tensors = gguf_file.read_model(path)
+    elif path.is_dir():
+        config, tensors = _read_folder(path)
+    else:
+        raise FileNotFoundError(f"there is no checkpoint at {path}")
+    with torch.device("meta"):
+        model = GPT(config)
+    weights = {name: _assemble(name, target, config, tensors, path).to(dtype)
+               for name, target in model.state_dict().items()
+               if not (config.tie_embeddings and name == "vocabulary.weight")}
+    model.load_state_dict(weights, strict=False, assign=True)
+    if config.tie_embeddings:
+        model.vocabulary.weight = model.embedding.weight
+    return model.eval().requires_grad_(False)
+
+
+def save(model: GPT, tokenizer: Tokenizer | None, folder: str | Path) -> None:
+    """Write a folder that `load`, and `transformers.AutoModelForCausalLM`, open. Weights keep the model's dtype."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give a folder to save into")
+    config = config_to_hf(model.config, model.dtype, tokenizer.eos_id if tokenizer else None)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if model.config.tie_embeddings and name == "vocabulary.weight":
+            continue
+        parts = _parts(name)
+        rows = _part_rows(name, model.config) or [tensor.shape[0]]
+        for part, piece in zip(parts, tensor.split(rows), strict=True):
+            tensors[part] = piece.contiguous().cpu()
+    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if tokenizer is not None:
+        tokenizer.save(folder)
+
+
+def _parts(name: str) -> list[str]:
+    """Hugging Face's names of the pieces of one of our tensors."""
+    if name in _TOP_PARTS:
+        return _TOP_PARTS[name]
+    _, layer, rest = name.split(".", 2)
+    return [f"model.layers.{layer}.{part}" for part in _LAYER_PARTS[rest]]
+
+
+def _part_rows(name: str, config: GPTConfig) -> list[int] | None:
+    """How many rows each piece of a fused tensor has, or None where the tensor is one piece."""
+    if ".qkv." in name:
+        return [heads * config.head_size for heads in (config.num_heads, config.num_kv_heads, config.num_kv_heads)]
+    return [config.mlp_width] * 2 if ".gate_up." in name else None
+
+
+def _assemble(name: str, target: Tensor, config: GPTConfig, tensors: dict[str, Tensor], path: Path) -> Tensor:
+    """One of our tensors from its pieces, each checked against the shape that the config asks for."""
+    pieces = []
+    rows = _part_rows(name, config) or [target.shape[0]]
+    for part, n in zip(_parts(name), rows, strict=True):
+        if part not in tensors:
+            raise ValueError(f"{path}: tensor {part} is missing")
+        expected = [n, *target.shape[1:]]
+        if list(tensors[part].shape) != expected:
+            raise ValueError(f"{path}: tensor {part} has shape {list(tensors[part].shape)}, but the config asks for "
+                             f"{expected}")
+        pieces.append(tensors[part])
+    return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+
+def _read_folder(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
+    """Config and tensors of a Hugging Face folder: one safetensors file, or several with an index."""
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} has no config.json, so it is no checkpoint in Hugging Face format")
+    try:
+        config = config_from_hf(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{folder / 'config.json'}: {reason}") from None
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = [p.name for p in folder.iterdir() if p.suffix in PICKLED]
+        if pickled:
+            raise ValueError(f"{folder} holds only pickled weights ({pickled[0]}), which can run code when opened; "
+                             f"minilm reads only safetensors and GGUF")
+        raise FileNotFoundError(f"{folder} has no .safetensors file")
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            with safe_open(str(file), framework="pt") as opened:
+                tensors |= {name: opened.get_tensor(name) for name in opened.keys()}
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file} is damaged or incomplete; fetch it again ({error})") from None
+    return config, tensors
+
+
+def _check_device(device: torch.device | str) -> torch.device:
+    """The device, or one clear error when this machine lacks it."""
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device {device!r} is not known; say 'cpu', 'cuda' or 'mps'") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' asked for, but PyTorch sees no GPU here; use device='cpu', or see "
+                         "`minilm doctor`")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device 'mps' asked for, but PyTorch sees no Apple GPU here; use device='cpu'")
+    return device
