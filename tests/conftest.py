@@ -23,4 +23,4 @@ def pytest_terminal_summary(terminalreporter):
     if _skipped_for_want_of_a_gpu:
         count = len(_skipped_for_want_of_a_gpu)
         terminalreporter.section("GPU tests not run: no CUDA device", sep="!", yellow=True, bold=True)
-        terminalreporter.line(f"{count} test{'s' if count > 1 else ''} marked gpu: run on a machine with an NVIDIA GPU.")
+        terminalreporter.line(f"{count} test{'s' * (count > 1)} marked gpu: run on a machine with an NVIDIA GPU.")
