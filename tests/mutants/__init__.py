@@ -1,0 +1,13 @@
+"""Wrong answers that people really give, one module per chapter; tests/test_mutants.py runs each against the checks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A wrong answer. name: what is wrong with it; expect: a fragment of the message that is meant for it."""
+
+    name: str
+    function: Callable
+    expect: str
