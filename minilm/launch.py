@@ -16,6 +16,7 @@ from pathlib import Path
 from minilm.setup import ROOT, VENV, SetupError, Steps, venv_python
 
 CELL_TIMEOUT = 300  # seconds: a dead kernel is seen only when this runs out
+NBGRADER = ("formgrader", "validate_assignment", "assignment_list", "course_list")  # its server extensions
 _HAS_CUDA = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 1)"
 
 
@@ -90,6 +91,18 @@ def quiet_defaults(venv: Path = VENV) -> None:
         (folder / "overrides.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
+def learner_config(venv: Path = VENV) -> Path:
+    """A Jupyter configuration folder without nbgrader's menus and panels, which are the instructor's (`--teach`)."""
+    folder = venv / "share" / "minilm" / "jupyter"
+    extensions = {f"nbgrader.server_extensions.{name}": False for name in NBGRADER}
+    files = {"labconfig/page_config.json": {"disabledExtensions": {"@jupyter/nbgrader": True}},
+             "jupyter_server_config.d/learner.json": {"ServerApp": {"jpserver_extensions": extensions}}}
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+    return folder
+
+
 def _announce(server: subprocess.Popen, port: int, address: str, opens: bool) -> None:
     """Waits until the server answers, then prints its address."""
     while server.poll() is None:
@@ -108,13 +121,16 @@ def _announce(server: subprocess.Popen, port: int, address: str, opens: bool) ->
     print("      Ctrl-C here stops JupyterLab.", flush=True)
 
 
-def open_lab(steps: Steps, port: int | None = None, *, browser: bool = True) -> int:
+def open_lab(steps: Steps, port: int | None = None, *, browser: bool = True, teach: bool = False) -> int:
     """Runs JupyterLab until it is stopped; returns its exit status."""
     opens = browser and can_browse()
     port, page, token = free_port(port), start_page(), secrets.token_hex(16)
     steps.start("JupyterLab" + ("" if opens or not browser else " (no browser here: open the address yourself)"))
     quiet_defaults()
     env = dict(environment(), JUPYTER_TOKEN=token)  # not on the command line, where other users could read it
+    if not teach:
+        config = (str(learner_config()), env.get("JUPYTER_CONFIG_PATH"))
+        env["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, config))
     server = subprocess.Popen(lab_command(port, page, browser=opens), cwd=ROOT, env=env)
     address = f"http://127.0.0.1:{port}{page}?token={token}"
     threading.Thread(target=_announce, args=(server, port, address, opens), daemon=True).start()

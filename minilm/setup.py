@@ -205,6 +205,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, commands: bool = False) ->
         parser.add_argument("command", choices=("lab", "test"), help="open the course, or run all that must pass")
     parser.add_argument("--port", type=int, help="JupyterLab's port; default: the first free one from 8888")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+    parser.add_argument("--teach", action="store_true", help="show nbgrader's menus, for instructors")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -218,7 +219,9 @@ def run(args: argparse.Namespace) -> int:
     version = make_venv(steps)
     install_packages(steps, version)
     get_model(steps, needed=test)
-    return launch.run_checks(steps) if test else launch.open_lab(steps, args.port, browser=not args.no_browser)
+    if test:
+        return launch.run_checks(steps)
+    return launch.open_lab(steps, args.port, browser=not args.no_browser, teach=args.teach)
 
 
 def main(argv: list[str] | None = None) -> int:

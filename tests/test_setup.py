@@ -216,11 +216,21 @@ def test_news_are_off_and_the_users_own_defaults_are_left_alone(tmp_path):
     assert file.read_text() == "{}"
 
 
+def test_learners_do_not_see_the_instructors_menus(tmp_path):
+    """Guards nbgrader's Create Assignment panel beside every lesson."""
+    folder = launch.learner_config(tmp_path)
+    page = json.loads((folder / "labconfig/page_config.json").read_text())
+    assert page["disabledExtensions"] == {"@jupyter/nbgrader": True}
+    server = json.loads((folder / "jupyter_server_config.d/learner.json").read_text())
+    assert set(server["ServerApp"]["jpserver_extensions"].values()) == {False}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="stops the server by SIGINT")
 def test_lab_serves_without_a_browser_and_prints_an_address_that_works():
     """The real server: the printed address opens, another token does not, and Ctrl-C ends it well."""
     code = ("import sys; from pathlib import Path; from minilm import launch; from minilm.setup import Steps;"
             "launch.venv_python.__defaults__ = (Path(sys.prefix),); launch.quiet_defaults = lambda: None;"
+            "import tempfile; launch.learner_config.__defaults__ = (Path(tempfile.mkdtemp()),);"
             "launch.lab_command.__kwdefaults__['venv'] = launch.environment.__defaults__[0];"
             "sys.exit(launch.open_lab(Steps(1)))")
     env = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
