@@ -16,8 +16,15 @@ def visible(text: str) -> str:
 
 
 def texts(tokenizer, ids: Sequence[int]) -> list[str]:
-    """Each token's own text. A piece of a longer UTF-8 character shows as ▯."""
-    return [tokenizer.decode([int(i)]).replace("\ufffd", "▯") for i in ids]
+    """Each token's own text. A special token shows its name, a piece of a longer UTF-8 character shows as ▯."""
+    return [_text(tokenizer, int(i)) for i in ids]
+
+
+def _text(tokenizer, token: int) -> str:
+    text = tokenizer.decode([token])
+    if not text and hasattr(tokenizer, "backend"):              # decoding drops special tokens
+        text = tokenizer.backend.id_to_token(token) or ""
+    return text.replace("\ufffd", "▯")
 
 
 def marked(text: str) -> str:

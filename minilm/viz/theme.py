@@ -149,6 +149,11 @@ def figure(rows: int = 1, columns: int = 1, *, height: float = 3.2, width: float
     return fig, axes
 
 
+def title(ax, text: str):
+    """A bold title at the left, as every chart has it."""
+    return ax.set_title(text, loc="left", fontweight="bold", fontsize=11)
+
+
 def ours(color: str = BLUE) -> dict:
     """Line style of what this machine measured: solid, with dots at the samples."""
     return {"color": color, "linestyle": "-", "linewidth": 2, "marker": "o", "markersize": 4, "zorder": 3}
