@@ -6,7 +6,6 @@ import torch
 # Before anything imports triton, which `transformers` does too. The kernels that nbval starts inherit it.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
-os.environ.setdefault("MPLBACKEND", "agg")
 
 
 def pytest_collectstart(collector):
