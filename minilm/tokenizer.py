@@ -1,6 +1,7 @@
 """Text to token ids and back: a thin layer over the `tokenizers` library, plus the model's chat template."""
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import tokenizers
@@ -63,10 +64,15 @@ class Tokenizer:
 
     def chat(self, user_text: str) -> list[int]:
         """Tokens of a conversation of one request, up to where the assistant's answer begins."""
+        return self.chat_batch([user_text])[0]
+
+    def chat_batch(self, user_texts: list[str]) -> list[list[int]]:
+        """`chat` of many requests, on all cores."""
         if self.chat_template is None:
             raise ValueError("this model has no chat template: it continues text; use encode() instead of chat()")
-        text = _render(self.chat_template, [{"role": "user", "content": user_text}], self.special_tokens)
-        return self.backend.encode(text, add_special_tokens=False).ids
+        texts = [_render(self.chat_template, [{"role": "user", "content": text}], self.special_tokens)
+                 for text in user_texts]
+        return [encoding.ids for encoding in self.backend.encode_batch(texts, add_special_tokens=False)]
 
     def pieces(self, ids: list[int]) -> list[str]:
         """One readable string per token, for pictures; special tokens show by their name."""
@@ -101,7 +107,17 @@ def check_same_tokenizer(target: Tokenizer, draft: Tokenizer) -> None:
 
 
 def _render(template: str, messages: list[dict], variables: dict) -> str:
-    """Run a chat template in Jinja's sandbox: it comes with the model, so it is not trusted."""
+    """Fill a chat template, ready for the assistant's turn."""
+    from jinja2 import TemplateError
+    try:
+        return _compiled(template).render(messages=messages, add_generation_prompt=True, **variables)
+    except TemplateError as error:
+        raise ValueError(f"the model's chat template failed: {error}") from None
+
+
+@lru_cache(maxsize=8)
+def _compiled(template: str):
+    """A chat template comes with the model, so it is not trusted: it runs in Jinja's sandbox."""
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -110,10 +126,7 @@ def _render(template: str, messages: list[dict], variables: dict) -> str:
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.globals["raise_exception"] = refuse
-    try:
-        return environment.from_string(template).render(messages=messages, add_generation_prompt=True, **variables)
-    except TemplateError as error:
-        raise ValueError(f"the model's chat template failed: {error}") from None
+    return environment.from_string(template)
 
 
 def _read_json(path: Path) -> dict:
