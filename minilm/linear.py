@@ -24,9 +24,10 @@ class Linear(nn.Linear):
 
 def few_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x[..., m] times weight[n, m]ᵀ plus bias[n], as (W xᵀ)ᵀ -> [..., n]. Meant for at most `FEW_ROWS` rows."""
-    columns = x.reshape(-1, x.shape[-1]).t()                        # (m, rows)
-    if columns.shape[1] == 1:
-        columns = columns.expand(-1, 2)                             # a matrix, not a vector: the faster routine
-    y = (weight @ columns).t()[: x.numel() // x.shape[-1]]          # (rows, n)
+    count = x.numel() // x.shape[-1]
+    rows = x.reshape(count, x.shape[-1])
+    if count == 1:
+        rows = rows.expand(2, -1).contiguous()                      # a matrix, not a vector: the faster routine
+    y = (weight @ rows.t()).t()[:count]                             # (rows, n); rows.t() keeps each row contiguous
     y = y.reshape(*x.shape[:-1], -1)
     return y if bias is None else y + bias
