@@ -133,7 +133,7 @@ def explain_pip(said: str) -> str:
     missing = re.search(r"No matching distribution found for (\S+)", said)
     if missing:
         return (f"there is no {missing[1]} for Python {sys.version_info[0]}.{sys.version_info[1]} on this machine. "
-                "PyTorch supports 64-bit Linux, Windows and Apple-silicon macOS; Python 3.11 to 3.13 are safe choices")
+                "PyTorch needs 64-bit Linux, 64-bit Windows, or macOS 14 on Apple silicon, and Python 3.11 to 3.14")
     return "pip failed; its own message is above. Once that is put right, run this again: it goes on from there"
 
 
