@@ -95,13 +95,19 @@ def scale_key(low: str, high: str, scale=theme.confidence, steps: int = 8) -> st
 def cell(text: str, *, color: str = "transparent", bold: bool = False, align: str = "center", title: str = "",
          mono: bool = True, size: int = 12, width: int | None = None) -> str:
     """One <td> for `table`; its text is shown as it is: pass tokens through `visible` first."""
-    font = theme.MONO if mono else theme.FONT
+    style = [f"text-align:{align}", "padding:2px 5px", "white-space:pre", f"border:1px solid {theme.RULE}"]
+    if color != "transparent":
+        style += [f"background:{color}", f"color:{theme.ink(color)}"]
+    if width:
+        style += [f"max-width:{width}px", f"min-width:{width}px", "overflow:hidden"]
+    if bold:
+        style.append("font-weight:700")
+    if size != 12:
+        style.append(f"font-size:{size}px")
+    if not mono:
+        style.append(f"font-family:{theme.FONT}")
     name = f' title="{escape(title)}"' if title else ""
-    room = f"width:{width}px;max-width:{width}px;overflow:hidden;text-overflow:ellipsis;" if width else ""
-    weight = "font-weight:700;" if bold else ""
-    return (f'<td{name} style="background:{color};color:{theme.ink(color)};text-align:{align};padding:2px 5px;'
-            f'{room}{weight}font-family:{font};font-size:{size}px;line-height:1.5;'
-            f'white-space:pre;border:1px solid {theme.RULE}">{escape(text)}</td>')
+    return f'<td{name} style="{";".join(style)}">{escape(text)}</td>'
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), *, caption: str = "") -> str:
@@ -112,9 +118,9 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), *, caption:
     body = "".join(row_start + "".join(c if c.startswith("<td") else cell(c, mono=False) for c in row) + "</tr>"
                    for row in rows)
     top = f"<thead>{row_start}{head}</tr></thead>" if header else ""
-    grid = (f'<div style="overflow-x:auto"><table style="border-collapse:collapse;margin:0;border:none">{top}'
-            f"<tbody>{body}</tbody></table></div>")
-    return card(grid, caption=caption)
+    style = f"border-collapse:collapse;margin:0;border:none;font:12px/1.5 {theme.MONO}"
+    return card(f'<div style="overflow-x:auto"><table style="{style}">{top}<tbody>{body}</tbody></table></div>',
+                caption=caption)
 
 
 def card(body: str, *, title: str = "", caption: str = "") -> str:

@@ -16,7 +16,7 @@ DARK, LIGHT = "#1B1B1B", "#FFFFFF"
 # For HTML: follow JupyterLab's theme where there is one, read well where there is none.
 TEXT = "var(--jp-ui-font-color1, inherit)"
 MUTED = "var(--jp-ui-font-color2, #767676)"
-RULE = "var(--jp-border-color2, rgba(128,128,128,.4))"
+RULE = "#8886"        # grey that lets its background through: a hairline in either theme
 PANEL = "var(--jp-layout-color2, rgba(128,128,128,.12))"
 FONT = "var(--jp-ui-font-family, system-ui, sans-serif)"
 MONO = "var(--jp-code-font-family, ui-monospace, Menlo, Consolas, monospace)"
