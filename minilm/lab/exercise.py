@@ -5,10 +5,11 @@ One module per chapter, `minilm/lab/exercises/chNN.py`, defines them; AUTHORING.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from minilm.lab.expect import agree, expect
@@ -80,7 +81,7 @@ class Exercise:
         """Decorate a function of the learner's answer as one check.
 
         name: what holds, as a phrase ("keeps the shape"). mistake: what a learner who fails it is probably doing.
-        seconds: time limit. mutates: the answer is meant to change its arguments.
+        seconds: time limit. mutates: the answer is meant to change its arguments, and gets them instead of copies.
         """
 
         def register(run: Callable) -> Callable:
@@ -98,7 +99,7 @@ def chapters() -> list[str]:
     from minilm.lab import exercises as package
 
     names = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name[2:] for name in names if re.fullmatch(r"ch\d\d", name))
+    return sorted({name[2:] for name in names if re.fullmatch(r"ch\d\d", name)} | {id[:2] for id in _REGISTRY})
 
 
 def exercises(chapter: str) -> list[Exercise]:
@@ -125,12 +126,24 @@ def find(id: str) -> Exercise:
 def _load(chapter: str) -> None:
     if any(id.startswith(chapter + ".") for id in _REGISTRY):
         return
+    with registering(chapter):
+        importlib.import_module(f"minilm.lab.exercises.ch{chapter}")
+
+
+@contextlib.contextmanager
+def registering(chapter: str) -> Iterator[None]:
+    """Exercises made within it can be found by id; all of the chapter's or, after an error, none."""
     _LOADING.append(chapter)
     try:
-        importlib.import_module(f"minilm.lab.exercises.ch{chapter}")
+        yield
     except BaseException:
-        for id in [id for id in _REGISTRY if id.startswith(chapter + ".")]:
-            del _REGISTRY[id]
+        forget(chapter)
         raise
     finally:
         _LOADING.pop()
+
+
+def forget(chapter: str) -> None:
+    """Take a chapter out of the registry."""
+    for id in [id for id in _REGISTRY if id.startswith(chapter + ".")]:
+        del _REGISTRY[id]

@@ -174,9 +174,6 @@ def release(nb):
     for cell in nb.cells:
         if "raises-exception" in cell.metadata.get("tags", []):
             cell.metadata["tags"] = [tag for tag in cell.metadata["tags"] if tag != "raises-exception"]
-    text = dumps(nb)
-    if "BEGIN SOLUTION" in text or "END SOLUTION" in text:
-        raise ValueError("a part of a solution would be released; give it BEGIN and END lines in a solution cell")
     return nb
 
 

@@ -189,7 +189,14 @@ def _quiet():
 
 
 def show(value: Any, width: int = 160) -> str:
-    """A short text for a reader: numbers to four digits, big tensors by shape and dtype."""
+    """A short text for a reader: numbers to four digits, big tensors by shape and dtype. Never raises."""
+    try:
+        return _show(value, width)
+    except Exception:  # a tensor without data, or a learner's object with a broken repr
+        return kind(value)
+
+
+def _show(value: Any, width: int) -> str:
     if is_tensor(value) or is_array(value):
         array = _plain(value)
         text = _numbers(array.tolist()) if array.size <= 24 else ""
