@@ -10,6 +10,6 @@ lab:  ## set up, then open the course in JupyterLab (ARGS="--port 9000 --no-brow
 test:  ## set up, then run everything that must pass: ruff, the notebooks, the tests
 	@$(PYTHON) -m minilm.setup test $(ARGS)
 doctor:  ## say what is present, what is missing, what to do
-	@$(PYTHON) -m minilm.doctor $(ARGS)
+	@$(or $(wildcard .venv/bin/python),$(PYTHON)) -m minilm.doctor $(ARGS)
 lock:  ## write requirements.lock anew from the ranges in pyproject.toml (needs uv; add ARGS=--upgrade for newer pins)
 	@uv pip compile --quiet pyproject.toml -o requirements.lock $(ARGS)

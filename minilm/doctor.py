@@ -114,7 +114,7 @@ def check_triton(system: str, triton: str | None, numpy: str | None, *, interpre
             return [Finding("Triton", WARN, f"triton {triton}, but TRITON_INTERPRET=1 keeps kernels on the CPU",
                             "unset TRITON_INTERPRET to use the GPU")]
     else:
-        how = "runs in its interpreter" + ("" if interpret == "1" else " (minilm sets TRITON_INTERPRET=1)")
+        how = "runs in its interpreter" + ("" if interpret == "1" else " (`make lab` sets TRITON_INTERPRET=1)")
     return [Finding("Triton", OK, f"triton {triton}, {how}")]
 
 
