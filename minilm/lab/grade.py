@@ -153,7 +153,8 @@ def _grade_answers(found, start: Callable, score: Score) -> None:
 
 def _prepare(session, helpers: list[str], ready: list[tuple[Exercise, str]]) -> None:
     """What an answer may lean on: helpers first, then earlier answers. One that fails is skipped."""
-    from minilm.lab.trial import CheckTimeout, LearnerError
+    from minilm.lab.steady import CheckTimeout
+    from minilm.lab.trial import LearnerError
 
     pieces = [("helpers", source) for source in helpers] + [(exercise.grade_id, source) for exercise, source in ready]
     for name, source in pieces:
@@ -168,7 +169,8 @@ def _prepare(session, helpers: list[str], ready: list[tuple[Exercise, str]]) -> 
 
 def _grade_answer(session, exercise: Exercise, source: str) -> tuple[bool, str]:
     """Whether all checks hold, and the reason if not."""
-    from minilm.lab.trial import CheckTimeout, LearnerError, run_exercise
+    from minilm.lab.steady import CheckTimeout
+    from minilm.lab.trial import LearnerError, run_exercise
 
     try:
         session.run(source, exercise.grade_id, 20)

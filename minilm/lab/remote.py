@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
 from minilm.lab import wire
 from minilm.lab.expect import Failed
-from minilm.lab.trial import CheckTimeout, LearnerError, time_limit
+from minilm.lab.steady import CheckTimeout, time_limit
+from minilm.lab.trial import LearnerError
 from minilm.lab.values import clip, is_array, is_tensor
 
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from minilm.lab.worker import main; main()"
+_LONGEST = 60.0  # seconds for one request, whatever the check allows
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH")
 _CATCHABLE = {"ValueError", "TypeError", "KeyError", "IndexError", "RuntimeError", "ZeroDivisionError", "LookupError",
               "AssertionError", "AttributeError", "OverflowError", "NotImplementedError", "ArithmeticError"}
@@ -89,12 +92,12 @@ class Session:
         """Send a request and serve calls back until its answer is there."""
         if self.broken:
             raise LearnerError("error", self.broken)
+        guard = threading.Timer(_LONGEST, self.process.kill)  # for threads and systems without an alarm signal
+        guard.daemon = True
+        guard.start()
         try:
             self._send(request)
-            while True:
-                reply = self._receive()
-                if "ours" not in reply:
-                    break
+            while "ours" in (reply := self._receive()):
                 self._answer_call(reply)
         except (wire.WireError, OSError, KeyError, TypeError, ValueError) as error:
             self.broken = "your code ended the process, used too much memory or time, or sent something unreadable"
@@ -102,6 +105,8 @@ class Session:
         except CheckTimeout:
             self.broken = "your code ran past the time limit"
             raise
+        finally:
+            guard.cancel()
         return self._result(request, reply)
 
     def _result(self, request: dict, reply: dict) -> Any:

@@ -1,6 +1,6 @@
 """The process that runs a learner's code: it holds no checks and no expected values, only calls what it is told to.
 
-Messages in are pickles from the grader, out are plain values (wire.py). Once learners' code ran, nothing here is trusted.
+Messages in are pickles from the grader, out are plain values (wire.py). Once learners' code ran, trust nothing here.
 """
 
 from __future__ import annotations

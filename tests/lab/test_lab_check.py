@@ -11,7 +11,7 @@ import torch
 from minilm.lab import check, hint, progress, record, workshop
 from minilm.lab.exercise import Exercise, LabError, agree, expect, registering
 from minilm.lab.result import CheckFailed
-from minilm.lab.trial import CheckTimeout, time_limit
+from minilm.lab.steady import CheckTimeout, time_limit
 
 EX = {"answer": "f(x)", "task": "t", "hints": ("a", "b", "c")}
 

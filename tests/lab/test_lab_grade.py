@@ -13,12 +13,14 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from chapter99 import SOLUTIONS
 
-from conftest import SOLUTIONS
 from minilm.lab import grade as grading
 from minilm.lab import sandbox, submission, wire
+from minilm.lab.exercise import chapters, exercises
 from minilm.lab.notebooks import NotebookError
 
+ROOT = Path(__file__).resolve().parents[2]
 start = grading.session_starter(cpu_seconds=20, memory_bytes=2 << 30)
 NAMES = (("ex_99_1", "double"), ("ex_99_2", "Counter"), ("ex_99_3", "follow"), ("ex_99_4", "extend"))
 FULL = {"99.1": 1.0, "99.2": 2.0, "99.3": 1.0, "99.4": 1.0}
@@ -41,6 +43,31 @@ def test_honest_solutions_get_all_points(make_notebook):
     result = score(make_notebook("ann"))
     assert result.points == FULL, result.remarks
     assert result.total == 5 and not result.error
+
+
+def test_models_and_caches_cross_the_pipe():
+    """A model arrives whole, and what an answer does to a cache is seen on this side."""
+    from minilm.cache import KVCache
+    from minilm.model import GPT, GPTConfig
+
+    config = GPTConfig(vocab_size=50, num_layers=2, width=16, num_heads=2, num_kv_heads=1, head_size=8, mlp_width=32,
+                       max_positions=32)
+    model, ids = GPT(config).eval(), torch.arange(5)[None]
+    cache, ours = KVCache(config, capacity=16), KVCache(config, capacity=16)
+    with torch.no_grad(), start() as session:
+        session.run("def fill(model, ids, cache):\n    return model(ids, cache)", "x", 10)
+        logits = session.function("fill", "fill(model, ids, cache)")(model, ids, cache)
+        assert torch.allclose(logits, model(ids, ours), atol=1e-6)
+        assert cache.length == 5 and torch.allclose(cache.keys(1), ours.keys(1), atol=1e-6)
+        assert torch.allclose(model(ids[:, :1], cache), model(ids[:, :1], ours), atol=1e-6)
+
+
+@pytest.mark.parametrize("chapter", [name for name in chapters() if name != "99"])
+def test_every_solution_of_the_course_gets_all_points(chapter):
+    """Guards an exercise that works in a notebook but whose values don't cross the pipe."""
+    (path,) = ROOT.glob(f"solutions/{chapter}_*.ipynb")
+    result = score(path)
+    assert result.points == {ex.id: ex.points for ex in exercises(chapter)}, result.remarks
 
 
 def test_wrong_and_missing_answers_are_told_apart(make_notebook):
@@ -234,7 +261,7 @@ def _readable(path):
         return False
 
 
-def test_unreadable_notebooks_get_a_row_and_the_rest_is_graded(make_notebook, tmp_path, capsys, chapter99):
+def test_unreadable_notebooks_get_a_row_and_the_rest_is_graded(make_notebook, tmp_path, capsys):
     """One broken upload out of 200 must not stop the night's run."""
     good = make_notebook("=good")
     (tmp_path / "broken.ipynb").write_text("{")
