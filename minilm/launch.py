@@ -134,11 +134,15 @@ def open_lab(steps: Steps, port: int | None = None, *, browser: bool = True, tea
     server = subprocess.Popen(lab_command(port, page, browser=opens), cwd=ROOT, env=env)
     address = f"http://127.0.0.1:{port}{page}?token={token}"
     threading.Thread(target=_announce, args=(server, port, address, opens), daemon=True).start()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the server, which shuts its kernels down
+    # Ctrl-C reaches the server itself, which shuts its kernels down; a request to end is passed on to it.
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     try:
         status = server.wait()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before:
+            signal.signal(number, handler)
     return 0 if status in (0, -signal.SIGINT, -signal.SIGTERM) else status
 
 
