@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import json
 import os
 import re
@@ -174,7 +175,7 @@ def store(path: Path, nb: nbformat.NotebookNode) -> bool:
 def _same_but_for_ignored(old, new, old_text: str) -> bool:
     if dumps(old) != old_text or len(old.cells) != len(new.cells):
         return False
-    new = nbformat.from_dict(json.loads(dumps(new)))  # a copy, with what the old one stored in the ignored cells
+    new = copy.deepcopy(new)  # with what the old one stored in the ignored cells
     for before, after in zip(old.cells, new.cells, strict=True):
         if before.cell_type == after.cell_type == "code" and before.outputs and ignores_output(after):
             after.outputs = before.outputs
