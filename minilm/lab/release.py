@@ -199,7 +199,7 @@ c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = "efficient-llm-inference"
 # The stubs say what to write, as in exercises/; all else is nbgrader's own.
 c.GenerateAssignment.preprocessors = [
-    friendly_stubs() if step is ClearSolutions else step for step in GenerateAssignment.preprocessors.default_args[0]
+    friendly_stubs() if step is ClearSolutions else step for step in GenerateAssignment.preprocessors.default()
 ]
 c.Execute.timeout = 300
 '''
