@@ -210,7 +210,7 @@ def _write_course(sources: list[Path], course: Path) -> None:
     for path in sources:
         nb = load(path)
         mark(nb)
-        _write(course / "source" / path.stem / path.name, dumps(nb))
+        _write(course / "source" / path.stem / path.name, dumps(normalise(nb)))
     config = course / "nbgrader_config.py"
     if not config.exists():
         _write(config, COURSE_CONFIG)

@@ -145,7 +145,8 @@ def _explain(check: Check, error: BaseException, answer: Answer) -> Outcome:
     if told is not None:
         return Outcome(check.name, "stub" if told.kind == "stub" else "fails", told.message, _input(answer))
     if isinstance(error, AssertionError):
-        return Outcome(check.name, "fails", clip(str(error), 300) or check.mistake or "this does not hold", _input(answer))
+        message = clip(str(error), 300) or check.mistake or "this does not hold"
+        return Outcome(check.name, "fails", message, _input(answer))
     if answer.calls:
         message = f"the check could not use what your function returned: {kind(answer.returned)}"
         return Outcome(check.name, "fails", message, (*_input(answer), ("got", show(answer.returned))))

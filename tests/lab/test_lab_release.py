@@ -124,34 +124,38 @@ def nbgrader(*words, cwd):
     return result
 
 
-def test_nbgrader_autogrades_the_same_files(tmp_path):
-    """The whole way: generate, two submissions, autograde, export. One emptied the test cells, one faked a test."""
-    name = "01_gpt_from_scratch"
-    assert run("--check", "--source", ROOT / "solutions", "--target", ROOT / "exercises", "--course", tmp_path) == 0
-    nbgrader("generate_assignment", name, cwd=tmp_path)
-    released = tmp_path / "release" / name / f"{name}.ipynb"
-    handout = ROOT / "exercises" / f"{name}.ipynb"
-    assert nbformat.read(released, as_version=4) == nbformat.read(handout, as_version=4)
+ANSWER = """import torch
 
-    solved = nbformat.read(ROOT / "solutions" / f"{name}.ipynb", as_version=4)
-    answers = {cell.metadata.nbgrader.grade_id: cell.source for cell in solved.cells if "nbgrader" in cell.metadata}
-    for student in ("bob", "cy"):
-        nb = nbformat.read(handout, as_version=4)
-        for cell in nb.cells:
-            meta = cell.metadata.get("nbgrader", {})
-            if meta.get("solution") and student != "cy":
-                cell.source = answers[meta["grade_id"]]
-            if meta.get("grade") and student == "bob":
-                cell.source = ""  # autograde puts the test back
-            if meta.get("grade") and student == "cy":
-                cell.source = "print('passed')"
-        folder = tmp_path / "submitted" / student / name
+
+def rms_norm(x, weight, eps=1e-6):
+    ### BEGIN SOLUTION
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+    ### END SOLUTION
+"""
+
+
+def test_nbgrader_autogrades_the_same_files(tmp_path):
+    """The whole way: generate, two submissions, autograde, export. One emptied the test cell, one faked it."""
+    source, handouts, course = (tmp_path / name for name in ("solutions", "exercises", "course"))
+    source.mkdir()
+    cells = [new_code_cell("from minilm.lab import check", id="a"), new_code_cell(ANSWER.strip(), id="b"),
+             new_code_cell('check("01.1", rms_norm)', id="c")]
+    nbformat.write(new_notebook(cells=cells), source / "01_toy.ipynb")
+    assert run("--source", source, "--target", handouts, "--course", course) == 0
+    nbgrader("generate_assignment", "01_toy", cwd=course)
+    handout = nbformat.read(handouts / "01_toy.ipynb", as_version=4)
+    assert nbformat.read(course / "release" / "01_toy" / "01_toy.ipynb", as_version=4) == handout
+    assert "BEGIN SOLUTION" not in nbformat.writes(handout)
+
+    for student, answer, test in (("ann", ANSWER, ""), ("bob", handout.cells[1].source, "print('passed')")):
+        nb = nbformat.read(handouts / "01_toy.ipynb", as_version=4)
+        nb.cells[1].source, nb.cells[2].source = answer, test  # autograde puts the test back
+        folder = course / "submitted" / student / "01_toy"
         folder.mkdir(parents=True)
-        nbformat.write(nb, folder / f"{name}.ipynb")
-    nbgrader("autograde", name, cwd=tmp_path)
-    nbgrader("export", "--to", "scores.csv", cwd=tmp_path)
-    with open(tmp_path / "scores.csv") as file:
+        nbformat.write(nb, folder / "01_toy.ipynb")
+    nbgrader("autograde", "01_toy", cwd=course)
+    nbgrader("export", "--to", "scores.csv", cwd=course)
+    with open(course / "scores.csv") as file:
         rows = {row["student_id"]: row for row in csv.DictReader(file)}
-    most = float(rows["bob"]["max_score"])
-    assert most == sum(cell.metadata.nbgrader.get("points", 0) for cell in solved.cells if "nbgrader" in cell.metadata)
-    assert [float(rows[student]["score"]) for student in ("bob", "cy")] == [most, 0]
+    assert {name: (float(row["score"]), float(row["max_score"])) for name, row in rows.items()} == {
+        "ann": (1.0, 1.0), "bob": (0.0, 1.0)}
