@@ -106,7 +106,7 @@ def chart(tokens: list[str], weights: Tensor, heads: list[tuple[int, int]]) -> C
     for ax, (layer, head) in zip(axes[0], heads, strict=True):
         one = weights[layer - 1, head - 1].clone().float()
         one[torch.ones_like(one, dtype=torch.bool).triu(1)] = float("nan")
-        ax.imshow(one, cmap=theme.colormap(theme.confidence), vmin=0, vmax=1)
+        ax.imshow(one.numpy(), cmap=theme.colormap(theme.confidence), vmin=0, vmax=1)
         theme.title(ax, f"layer {layer}, head {head}")
         ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7, family="monospace")
         ax.set_yticks(range(len(names)), names, fontsize=7, family="monospace")

@@ -11,7 +11,7 @@ def diagram(config: GPTConfig) -> str:
     heads = f"{c.num_heads} query heads share {c.num_kv_heads} key-value heads of {c.head_size}"
     shapes = [
         svg.arrow(STREAM_X, 372, STREAM_X, 46, color=theme.GREY, width=5, head=12),
-        svg.box(STREAM_X - 100, 90, 470, 222, stroke=theme.RULE, dashed=True, radius=8),
+        svg.box(STREAM_X - 100, 90, 650, 222, stroke=theme.RULE, dashed=True, radius=8),
         svg.label(STREAM_X - 88, 106, f"× {c.num_layers} layers", bold=True, color=theme.MUTED),
         svg.label(STREAM_X - 12, 348, f"{c.width} numbers", color=theme.MUTED, anchor="end", size=11),
         _box(STREAM_X, 388, "embedding", theme.GREY, f"row of a table of {c.vocab_size:,} × {c.width}"),
@@ -37,7 +37,8 @@ def _branch(y: float, name: str, color: str, note: str) -> list[str]:
         svg.box(x + 30, y - 11, 60, 24, fill=theme.PURPLE, stroke="none", text="norm", radius=5, size=11),
         svg.arrow(x + 90, y + 1, x + 122, y + 1, color=color, width=2),
         svg.box(x + 122, y - 15, 150, HIGH, fill=color, stroke="none", text=name, radius=6),
-        svg.path([(x + 197, y - 15), (x + 197, top), (x + 14, top)], color=color, width=2),
+        svg.line(x + 197, y - 15, x + 197, top, color=color, width=2),
+        svg.arrow(x + 198, top, x + 12, top, color=color, width=2),
         svg.circle(x, top, 11, fill="#FFFFFF", stroke=color, width=2),
         svg.label(x, top, "+", size=16, color=theme.DARK, anchor="middle", bold=True),
         svg.label(x + 284, y + 1, note, size=12, color=theme.MUTED),

@@ -93,8 +93,8 @@ def scale_key(low: str, high: str, scale=theme.confidence, steps: int = 8) -> st
 
 
 def cell(text: str, *, color: str = "transparent", bold: bool = False, align: str = "center", title: str = "",
-         mono: bool = True, size: int = 12, width: int | None = None) -> str:
-    """One <td> for `table`; its text is shown as it is: pass tokens through `visible` first."""
+         mono: bool = True, size: int = 12, width: int | None = None, bar: bool = False) -> str:
+    """One <td> for `table`; its text is shown as it is: pass tokens through `visible` first. bar: a green foot."""
     style = [f"text-align:{align}", "padding:2px 5px", "white-space:pre", f"border:1px solid {theme.RULE}"]
     if color != "transparent":
         style += [f"background:{color}", f"color:{theme.ink(color)}"]
@@ -102,6 +102,8 @@ def cell(text: str, *, color: str = "transparent", bold: bool = False, align: st
         style += [f"max-width:{width}px", f"min-width:{width}px", "overflow:hidden"]
     if bold:
         style.append("font-weight:700")
+    if bar:
+        style.append(f"border-bottom:3px solid {theme.GREEN}")
     if size != 12:
         style.append(f"font-size:{size}px")
     if not mono:

@@ -40,11 +40,11 @@ def read(model, tokenizer, ids: list[int]) -> Reading:
 
 
 def table(reading: Reading, *, upto: int | None = None, first: int = 0, last: int | None = None,
-          width: int = 62) -> str:
+          width: int = 52) -> str:
     """Layers from the last (top) down to the first, one column a position; shade is the confidence in that token.
 
-    upto: layers to fill in, from 1; the rest stay empty. first, last: columns to show. A guess that equals the last
-    layer's is bold and marked ✓.
+    upto: how many layers to fill in; the rest stay empty. first, last: columns to show. A guess that equals the last
+    layer's is bold and stands on a bar.
     """
     agrees, columns = reading.agrees, range(len(reading.texts))[first:last]
     L = len(reading.top)
@@ -58,8 +58,8 @@ def table(reading: Reading, *, upto: int | None = None, first: int = 0, last: in
             same = bool(agrees[layer, t])
             share = round(float(reading.confidence[layer, t]), 2)
             text = html.visible(reading.top[layer][t])
-            row.append(html.cell(text + (" ✓" if same else ""), color=theme.confidence(share), bold=same, width=width,
-                                 size=11, title=f"layer {layer + 1} after {reading.texts[t]!r}: {text} ({share:.2f})"))
+            row.append(html.cell(text, color=theme.confidence(share), bold=same, bar=same, width=width, size=11,
+                                 title=f"layer {layer + 1}: {text} ({share:.2f})"))
         rows.append(row)
     read_row = [html.cell("reads", mono=False, size=11)]
     read_row += [html.cell(html.visible(reading.texts[t]), width=width, size=11, bold=True) for t in columns]
@@ -68,20 +68,31 @@ def table(reading: Reading, *, upto: int | None = None, first: int = 0, last: in
 
 
 def frames(reading: Reading, **kwargs) -> list[str]:
-    """`table` filled one layer more in each frame, for `widgets.player`."""
-    return [table(reading, upto=layer + 1, **kwargs) for layer in range(len(reading.top))]
+    """`table` filled with 0, 1, ... L layers, for `widgets.player`: the frame's number is the layers run."""
+    return [table(reading, upto=layers, **kwargs) for layers in range(len(reading.top) + 1)]
 
 
 def chart(agreement: dict[str, list[float]]) -> Chart:
     """How often each layer already says what the last one says: a line for each model, over depth."""
     fig, ax = theme.figure(height=2.9)
     for (name, shares), color in zip(agreement.items(), theme.CATEGORIES, strict=False):
-        depth = [(layer + 1) / len(shares) for layer in range(len(shares))]
-        ax.plot(depth, shares, **theme.ours(color))
-        middle = len(shares) // 2
-        theme.label(ax, depth[middle], shares[middle], f"{name} ({len(shares)} layers)", color, dx=8, dy=-12)
+        ax.plot([(layer + 1) / len(shares) for layer in range(len(shares))], shares, **theme.ours(color))
+        x, y, above = _room(shares, [other for key, other in agreement.items() if key != name])
+        theme.label(ax, x, y, f"{name} ({len(shares)} layers)", color, dx=0, dy=13 if above else -13, ha="center")
     ax.axhline(1, **theme.limit())
-    ax.set(xlim=(0, 1.01), ylim=(0, 1.05), xlabel="share of the layers run", ylabel="same token as the last layer")
+    ax.set(xlim=(0, 1.01), ylim=(0, 1.08), xlabel="share of the layers run", ylabel="same token as the last layer")
     theme.title(ax, "How early the answer is there")
     ax.grid(axis="y")
     return Chart(fig, f"agreement by depth of {len(agreement)} models")
+
+
+def _room(shares: list[float], others: list[list[float]]) -> tuple[float, float, bool]:
+    """(x, y, above): where a curve is furthest from the others and the edges, and on which side to write its name."""
+    best = (-1.0, 0.5, 0.5, True)
+    for x in (0.25, 0.35, 0.45, 0.55, 0.65, 0.75):
+        at = lambda curve, x=x: curve[round(x * len(curve)) - 1]  # noqa: E731
+        y = at(shares)
+        for above in (True, False):
+            rivals = [at(curve) for curve in others if (at(curve) >= y) == above] + [1.15 if above else -0.1]
+            best = max(best, (min(abs(rival - y) for rival in rivals), x, y, above))
+    return best[1:]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8A8A8A"
 CATEGORIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, YELLOW, GREY)
-DARK, LIGHT = "#1B1B1B", "#FFFFFF"
+DARK, LIGHT = "#0A0A0A", "#FFFFFF"
 
 # For HTML: follow JupyterLab's theme where there is one, read well where there is none.
 TEXT = "var(--jp-ui-font-color1, inherit)"
@@ -110,7 +110,7 @@ def ink(color: str) -> str:
     channels = [int(color[i:i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return DARK if (luminance + 0.05) / 0.0603 > 1.05 / (luminance + 0.05) else LIGHT
+    return DARK if (luminance + 0.05) / 0.053 > 1.05 / (luminance + 0.05) else LIGHT
 
 
 def colormap(scale):
