@@ -8,7 +8,7 @@ from html import escape
 
 # Okabe-Ito; the words beside them carry the meaning too.
 _COLOUR = {"holds": "#009E73", "solved": "#009E73", "fails": "#D55E00", "tried": "#E69F00"}
-_MARK = {"holds": "\u2713", "fails": "\u2717", "not run": "\u2013", "solved": "\u2713", "tried": "~", "open": "\u00b7"}
+_MARK = {"holds": "\u2713", "fails": "\u2717", "not run": "\u2013", "solved": "\u2713", "tried": "~", "open": "\u25cb"}
 
 
 class CheckFailed(AssertionError):

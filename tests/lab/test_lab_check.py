@@ -54,6 +54,9 @@ def test_stub_reads_not_attempted_and_is_not_a_try():
 
     result = check("99.1", stub)
     assert result.state == "not attempted" and "return x[n] times two" in repr(result).lower()
+    def one_line(x): raise NotImplementedError  # noqa: E704
+
+    assert check("99.1", one_line).state == "not attempted"
     assert record.read() == {}
 
 
