@@ -168,7 +168,7 @@ def learner_error(error: BaseException, function: Any) -> LearnerError | None:
     filename, line = steps[own[-1]]
     source = linecache.getline(filename, line).strip()
     raised_here = own[-1] == len(steps) - 1
-    stub_line = not source or re.search(r"\braise\s+NotImplementedError", source)  # torch raises it too, for other reasons
+    stub_line = not source or re.search(r"\braise\s+NotImplementedError", source)  # torch raises it too
     if isinstance(error, NotImplementedError) and raised_here and stub_line:
         return LearnerError("stub", "not attempted")
     text = re.sub(r"0x[0-9a-fA-F]{6,}", "0x...", str(error)).strip().split("\n")[0]
