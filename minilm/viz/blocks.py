@@ -11,7 +11,7 @@ def diagram(config: GPTConfig) -> str:
     heads = f"{c.num_heads} query heads share {c.num_kv_heads} key-value heads of {c.head_size}"
     shapes = [
         svg.arrow(STREAM_X, 372, STREAM_X, 46, color=theme.GREY, width=5, head=12),
-        svg.box(STREAM_X - 100, 90, 650, 222, stroke=theme.RULE, dashed=True, radius=8),
+        svg.box(STREAM_X - 100, 90, 680, 222, stroke=theme.RULE, dashed=True, radius=8),
         svg.label(STREAM_X - 88, 106, f"× {c.num_layers} layers", bold=True, color=theme.MUTED),
         svg.label(STREAM_X - 12, 348, f"{c.width} numbers", color=theme.MUTED, anchor="end", size=11),
         _box(STREAM_X, 388, "embedding", theme.GREY, f"row of a table of {c.vocab_size:,} × {c.width}"),
@@ -20,7 +20,7 @@ def diagram(config: GPTConfig) -> str:
         *_branch(272, "attention", theme.BLUE, heads),
         *_branch(172, "SwiGLU MLP", theme.ORANGE, f"{c.width} → 2 × {c.mlp_width} → {c.mlp_width} → {c.width}"),
     ]
-    return svg.drawing(720, 412, *shapes, title="one token's way through the model")
+    return svg.drawing(734, 412, *shapes, title="one token's way through the model")
 
 
 def _box(x: float, y: float, name: str, color: str, note: str) -> str:

@@ -40,8 +40,8 @@ def dials(frequencies: Sequence[float], query_position: int, key_position: int, 
 
 
 def view(frequencies: Sequence[float], query_position: int, key_position: int, *, shown: int = 8) -> str:
-    """`dials` for `shown` pairs spread over all frequencies, fastest first, and the dot product over all pairs."""
-    pick = [round(i * (len(frequencies) - 1) / (shown - 1)) for i in range(shown)]
+    """`dials` for `shown` pairs, fastest first, the fast ones more densely, and the dot product over all pairs."""
+    pick = [round((i / (shown - 1)) ** 1.6 * (len(frequencies) - 1)) for i in range(shown)]     # more of the fast ones
     distance = query_position - key_position
     total = score(frequencies, query_position, key_position)
     names = _named("query", QUERY, "solid", query_position) + _named("key", KEY, "dashed", key_position)
