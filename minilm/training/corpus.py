@@ -12,14 +12,15 @@ from minilm.training import prompts as prompt_maker
 from minilm.training.sampler import sample_many
 
 TEMPERATURE, MIN_P = 0.7, 0.1          # plain, likely text: a small model learns it better than rare turns of phrase
+MOST_COPIES = 40_000
 
 
 def make_corpus(teacher: GPT, tokenizer: Tokenizer, folder: Path, *, num_prompts: int, minutes: float,
                 batch_size: int, max_new_tokens: int = 256, seed: int = 0) -> None:
     """Write corpus.jsonl into `folder`: one {"kind", "prompt", "answer", "ended"} a line.
 
-    Three quarters of `minutes` go to prompts from scratch, the rest to tasks that copy from an answer of the first
-    part; a tenth as many copy tasks with a known right answer are added without the teacher.
+    Most of `minutes` go to prompts from scratch, the rest to tasks that copy from an answer of the first part; copy
+    tasks with a known right answer are added without the teacher.
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator(teacher.device).manual_seed(seed)
@@ -45,10 +46,10 @@ def make_corpus(teacher: GPT, tokenizer: Tokenizer, folder: Path, *, num_prompts
                       f"{rate:,.0f} tokens/s", flush=True)
             return texts
 
-        texts = answer(prompt_maker.prompts(num_prompts, seed), 0.75 * minutes)
+        texts = answer(prompt_maker.prompts(num_prompts, seed), 0.85 * minutes)
         random.Random(seed).shuffle(texts)
-        answer(prompt_maker.copy_prompts(texts, max(1, len(texts) // 2), seed), 0.25 * minutes)
-        for prompt, right in prompt_maker.perfect_copy(texts, max(1, len(texts) // 8), seed):
+        answer(prompt_maker.copy_prompts(texts, min(len(texts) // 2, MOST_COPIES), seed), 0.15 * minutes)
+        for prompt, right in prompt_maker.perfect_copy(texts, min(len(texts) // 4, MOST_COPIES // 2), seed):
             write(prompt.kind, prompt.text, right)
 
 

@@ -45,7 +45,7 @@ class LeftPaddedCache(KVCache):
         packed = q.reshape(B, K, H // K * T, D)                  # a head's group of queries as more rows: K, V read once
         with sdpa_kernel(BACKENDS):
             y = F.scaled_dot_product_attention(packed, keys[:, :, :end], values[:, :, :end], attn_mask=self.mask)
-        return y.view(B, H, T, D)
+        return y.reshape(B, H, T, D)
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
