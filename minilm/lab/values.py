@@ -89,6 +89,8 @@ def _array_difference(got: Any, want: Array, tol: float, dtype: bool) -> str | N
     if dtype and got.dtype != want.dtype:
         return f"your answer has dtype {_dtype(got)}; it should be {_dtype(want)}"
     got, want = _plain(got), _plain(want)
+    if want.dtype == bool or got.dtype == bool:                 # NumPy does not subtract booleans
+        return None if bool((got == want).all()) else ""
     new_nan = (got != got) & (want == want)
     if bool(new_nan.any()):
         return f"your answer holds NaN ({int(new_nan.sum())} of {want.size})"
