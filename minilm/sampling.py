@@ -36,7 +36,8 @@ class Sampling:
         if self.greedy:
             winner = logits.argmax(-1, keepdim=True)
             return torch.zeros_like(logits).scatter_(-1, winner, 1.0)
-        scaled = (logits - logits.amax(-1, keepdim=True)) / self.temperature    # the largest is 0: no overflow
+        temperature = max(self.temperature, torch.finfo(logits.dtype).tiny)      # below it, float32 would read 0
+        scaled = (logits - logits.amax(-1, keepdim=True)) / temperature         # the largest is 0: no overflow
         if 0 < self.top_k < logits.shape[-1]:
             smallest_kept = scaled.topk(self.top_k, dim=-1).values[..., -1:]
             scaled = scaled.masked_fill(scaled < smallest_kept, float("-inf"))
