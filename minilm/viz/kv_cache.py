@@ -42,32 +42,44 @@ def view(tokens: Sequence[str], trace: Sequence[Pass], i: int, bytes_per_token: 
     side = rows * CELL
     right = NAMES + side + GAP
     now = step.context + step.fed
-    shapes = [svg.label(NAMES, 12, "without a cache", size=13, bold=True), svg.label(right, 12, "with a cache", size=13, bold=True),
-              svg.label(NAMES, 29, f"{_count(now, 'row')} computed now, {recomputed(trace, i):,} so far", size=11, color=theme.MUTED),
-              svg.label(right, 29, f"{_count(step.fed, 'row')} computed now, {computed(trace, i):,} so far", size=11,
-                        color=theme.MUTED)]
+    shapes = []
+    for x, name, rows_now, total in ((NAMES, "without a cache", now, recomputed(trace, i)),
+                                     (right, "with a cache", step.fed, computed(trace, i))):
+        shapes.append(svg.label(x, 12, name, size=13, bold=True))
+        shapes.append(svg.label(x, 29, f"{_count(rows_now, 'row')} computed now, {total:,} so far", size=11,
+                                color=theme.MUTED))
     for row in range(rows):
         y = TOP + row * CELL
         new = step.context <= row < now
         if row < now:
-            shapes.append(svg.label(NAMES - 8, y + CELL / 2, _short(tokens[row]), size=11, anchor="end", mono=True, bold=new))
+            shapes.append(svg.label(NAMES - 8, y + CELL / 2, _short(tokens[row]), size=11, anchor="end", mono=True,
+                                    bold=new))
         shapes += _row(NAMES, y, row, "computed" if row < now else "later", 0)
         shapes += _row(right, y, row, "computed" if new else "done" if row < now else "later", step.context)
     shapes += _memory(right, TOP + side + 12, rows, step)
     shapes.append(svg.label(NAMES + side, TOP + side + 20, "nothing kept", size=11, color=theme.MUTED, anchor="end"))
     picture = svg.drawing(right + side + 12, TOP + side + 34, *shapes, title=f"pass {i + 1} of {len(trace)}")
-    return html.card(html.stack(_headline(tokens, trace, i), picture, _bar(now, capacity, bytes_per_token), key(), gap=6))
+    return html.card(html.stack(_headline(tokens, trace, i), picture, _bar(now, capacity, bytes_per_token), key(),
+                                gap=6))
 
 
 def _row(x: float, y: float, row: int, state: str, read: int) -> list[str]:
     """Cells of one reader: columns 0 to `row`; the first `read` of a computed row come from the cache."""
     if state == "later":
-        return [svg.box(x, y, (row + 1) * CELL - 1, CELL - 1, stroke=theme.RULE, radius=0)]
+        return [_run(x, y, row + 1, "none", stroke=theme.RULE)]
     if state == "done":
-        return [svg.box(x, y, (row + 1) * CELL - 1, CELL - 1, fill=DONE, stroke="none", radius=0)]
-    shapes = [svg.box(x, y, read * CELL - 1, CELL - 1, fill=READ, stroke="none", radius=0)] if read else []
-    shapes += [svg.circle(x + (s + 0.5) * CELL - 0.5, y + CELL / 2 - 0.5, 2, fill="#0B4F7D", stroke="none") for s in range(read)]
-    return [*shapes, svg.box(x + read * CELL, y, (row + 1 - read) * CELL - 1, CELL - 1, fill=COMPUTED, stroke="none", radius=0)]
+        return [_run(x, y, row + 1, DONE)]
+    old = [_run(x, y, read, READ), *(_dot(x, y, s) for s in range(read))] if read else []
+    return [*old, _run(x + read * CELL, y, row + 1 - read, COMPUTED)]
+
+
+def _run(x: float, y: float, cells: int, fill: str, stroke: str = "none") -> str:
+    return svg.box(x, y, cells * CELL - 1, CELL - 1, fill=fill, stroke=stroke, radius=0)
+
+
+def _dot(x: float, y: float, cell: int) -> str:
+    """The mark of a cell that is read from the cache."""
+    return svg.circle(x + (cell + 0.5) * CELL - 0.5, y + CELL / 2 - 0.5, 2, fill="#0B4F7D", stroke="none")
 
 
 def _memory(x: float, y: float, slots: int, step: Pass) -> list[str]:
@@ -75,9 +87,10 @@ def _memory(x: float, y: float, slots: int, step: Pass) -> list[str]:
     shapes = []
     for s in range(slots):
         fill = READ if s < step.context else COMPUTED if s < step.context + step.fed else "none"
-        shapes.append(svg.box(x + s * CELL, y, CELL - 1, 14, fill=fill, stroke=theme.MUTED, radius=2, dashed=fill == "none"))
+        shapes.append(svg.box(x + s * CELL, y, CELL - 1, CELL, fill=fill, stroke=theme.MUTED, radius=2,
+                              dashed=fill == "none"))
         if fill == READ:
-            shapes.append(svg.circle(x + (s + 0.5) * CELL - 0.5, y + 7, 2, fill="#0B4F7D", stroke="none"))
+            shapes.append(_dot(x, y, s))
     return [*shapes, svg.label(x - 6, y + 7, "K, V", size=11, anchor="end", color=theme.MUTED)]
 
 
@@ -86,9 +99,10 @@ def _headline(tokens: Sequence[str], trace: Sequence[Pass], i: int) -> str:
     step = trace[i]
     name = "prefill" if step.context == 0 else "decode"
     fed = tokens[step.context: step.context + step.fed]
-    inner = "".join(html.chip(t, color=COMPUTED) for t in fed[:1]) if step.fed == 1 else f"{step.fed} tokens of the prompt"
+    inner = html.chip(fed[0], color=COMPUTED) if step.fed == 1 else f"{step.fed} tokens of the prompt"
     out = step.context + step.fed
-    chosen = html.chip(tokens[out], color=theme.role("current").color, mark="▸") if out < len(tokens) and step.emitted else ""
+    current = theme.role("current")
+    chosen = html.chip(tokens[out], color=current.color, mark=current.mark) if out < len(tokens) else ""
     tag = html.chip(name, color=theme.role(name).color, mark=theme.role(name).mark)
     return (f'<div style="display:flex;flex-wrap:wrap;gap:8px;align-items:center;font:13px {theme.FONT}">'
             f"<b>pass {i + 1} of {len(trace)}</b> {tag} <span>in: {inner}</span> <span>out: {chosen}</span></div>")
@@ -99,15 +113,20 @@ def _bar(held: int, capacity: int, bytes_per_token: float) -> str:
     width = 420
     shapes = [svg.box(0, 2, width, 14, stroke=theme.MUTED, radius=2),
               svg.box(0, 2, width * held / capacity, 14, fill=READ, stroke="none", radius=2),
-              svg.label(width + 10, 9, f"{held} tokens × {size(bytes_per_token)} = {size(held * bytes_per_token)} held", size=12)]
+              svg.label(width + 10, 9, f"{held} tokens × {size(bytes_per_token)} = {size(held * bytes_per_token)} held",
+                        size=12)]
     return svg.drawing(width + 300, 18, *shapes, title="memory held")
 
 
 def key() -> str:
     """What the colours mean."""
-    return (f'<div style="display:flex;gap:8px;flex-wrap:wrap">{html.chip("computed in this pass", color=COMPUTED)}'
-            f'{html.chip("read from the cache", color=READ, mark="•")}{html.chip("computed in an earlier pass", color=DONE)}'
-            f'{html.chip("still to come")}</div>')
+    kinds = (("computed in this pass", COMPUTED, ""), ("read from the cache", READ, "•"),
+             ("computed in an earlier pass", DONE, ""), ("still to come", "transparent", ""))
+    style = f"display:inline-block;width:13px;height:13px;border:1px solid {theme.MUTED};text-align:center"
+    items = (f'<span><span style="{style};background:{color};color:#0B4F7D;font:bold 13px/11px {theme.FONT}">{mark}'
+             f"&nbsp;</span> {name}</span>" for name, color, mark in kinds)
+    return (f'<div style="display:flex;gap:18px;flex-wrap:wrap;font:12px {theme.FONT};color:{theme.MUTED}">'
+            f'{"".join(items)}</div>')
 
 
 def chart(trace: Sequence[Pass], bytes_per_token: float) -> Chart:
@@ -121,11 +140,12 @@ def chart(trace: Sequence[Pass], bytes_per_token: float) -> Chart:
     theme.label(work, len(trace), without[-1], f"{without[-1]:,} without", theme.VERMILLION)
     theme.label(work, len(trace), cached[-1], f"{cached[-1]:,} with a cache", theme.BLUE)
     theme.title(work, "Tokens through the model, summed")
-    work.set(xlabel="pass", ylim=(0, None), xlim=(1, len(trace) * 1.42))
+    ticks = range(1, len(trace) + 1, max(1, len(trace) // 6))
+    work.set(xlabel="pass", ylim=(0, None), xlim=(1, len(trace) * 1.42), xticks=ticks)
     held = [(step.context + step.fed) * bytes_per_token / 1024 for step in trace]
     memory.bar(passes, held, color=[theme.ORANGE if step.context == 0 else theme.SKY for step in trace])
     theme.title(memory, "The price: memory held")
-    memory.set(xlabel="pass", ylabel="KiB")
+    memory.set(xlabel="pass", ylabel="KiB", xticks=ticks)
     return Chart(fig, f"work and memory of {len(trace)} passes")
 
 
@@ -144,3 +164,39 @@ def _count(n: int, noun: str) -> str:
 def _short(text: str, most: int = 13) -> str:
     shown = html.visible(text)
     return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def memory(name: str, weights: float, bytes_per_token: float, context: int, batch: int, *, room: float = 80e9) -> str:
+    """Weights and KV cache as one bar against a device's memory of `room` bytes, for `batch` texts of `context`."""
+    cache = bytes_per_token * context * batch
+    width, scale = 560, 560 / (1.25 * room)
+    fit = weights + cache <= room
+    x = 8 + min(weights * scale, width + 40)
+    end = min(x + cache * scale, 8 + width + 90)
+    shapes = [svg.box(8, 26, max(x - 8, 1), 30, fill=theme.BLUE, stroke="none", radius=0,
+                      text="weights" if x > 70 else ""),
+              svg.box(x, 26, max(end - x, 1), 30, fill=COMPUTED, stroke="none", radius=0,
+                      text="KV cache" if end - x > 64 else ""),
+              svg.line(8 + room * scale, 14, 8 + room * scale, 66, color="#9A9A9A", width=2.5),
+              svg.label(8 + room * scale, 6, f"room: {room / 1e9:.0f} GB", size=12, anchor="middle", color=theme.MUTED)]
+    if weights + cache > 1.25 * room:
+        shapes.append(svg.arrow(end, 41, end + 18, 41, color=theme.VERMILLION, width=3, head=10))
+    words = (f"{name}: weights {weights / 1e9:.1f} GB + cache {batch} × {context:,} tokens × {size(bytes_per_token)} = "
+             f"{cache / 1e9:.1f} GB")
+    most = max(int((room - weights) // (bytes_per_token * context)), 0)
+    verdict = f"✓ fits, and so would {most:,} such texts" if fit else f"✗ does not fit; at most {most:,} such texts do"
+    lines = "".join(f'<div style="font:13px/1.5 {theme.FONT}">{line}</div>' for line in (words, verdict))
+    return html.card(svg.drawing(690, 72, *shapes, title=words) + lines)
+
+
+def growth_chart(lengths: Sequence[int], series: dict[str, Sequence[float]]) -> Chart:
+    """Milliseconds of one new token against the length of the text, a line for each way (seconds in `series`)."""
+    fig, ax = theme.figure(height=3.0)
+    colors = (theme.VERMILLION, theme.BLUE, theme.GREEN)
+    for (name, seconds), color in zip(series.items(), colors, strict=False):
+        ax.plot(lengths, [1e3 * s for s in seconds], **theme.ours(color))
+        theme.label(ax, lengths[-1], 1e3 * seconds[-1], f"{name}\n{1e3 * seconds[-1]:,.3g} ms", color)
+    theme.title(ax, "Time for one more token")
+    ax.set(xlabel="tokens of text so far", ylabel="ms", yscale="log", xlim=(0, lengths[-1] * 1.3), xticks=lengths)
+    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    return Chart(fig, f"time for a token at {len(lengths)} lengths")

@@ -75,10 +75,10 @@ def _slanted(fig, ax, limits: Limits, low: float) -> None:
                 dy=8, rotation=math.degrees(math.atan2(ay1 - ay0, ax1 - ax0)), rotation_mode="anchor")
 
 
-def view(limits: Limits, cost: Cost, role: str, *, bound_only: str = "", note: str = "") -> str:
+def view(limits: Limits, cost: Cost, role: str, *, name: str = "", note: str = "") -> str:
     """Where one pass lies on the roof, from its cost alone, as SVG; and in words, what bounds it and how long it takes.
 
-    bound_only: a name for the pass. note: a line under the words.
+    name: what to call the pass. note: a line under the words.
     """
     axes = _Axes(limits, cost)
     ridge, roof = limits.ridge, limits.attainable(cost.intensity)
@@ -89,9 +89,9 @@ def view(limits: Limits, cost: Cost, role: str, *, bound_only: str = "", note: s
               svg.label(corner[0] + 5, BOTTOM - 10, f"ridge {ridge:,.4g}", size=11, color=theme.MUTED)]
     color, (x, y) = theme.role(role).color, axes.at(cost.intensity, roof)
     shapes += [svg.line(x, y, x, BOTTOM, color=color, width=1.5), svg.circle(x, y, 7, fill=color, stroke=theme.DARK)]
-    end = x > (LEFT + RIGHT) / 2
-    shapes.append(svg.label(x + (-12 if end else 12), y + 16, bound_only or role, size=13, bold=True,
-                            anchor="end" if end else "start"))
+    flat = cost.intensity > ridge
+    shapes.append(svg.label(min(x, RIGHT - 80) if flat else x + 13, y - 17 if flat else y + 14, name or role, size=13,
+                            bold=True, anchor="middle" if flat else "start"))
     words = html.table([_words(limits, cost)], ["work", "moved", "intensity", "by arithmetic", "by memory", "at least",
                                                 "bound by"], caption=note)
     return html.card(html.stack(svg.drawing(WIDTH, HEIGHT, *shapes, title="roofline"), words))

@@ -40,19 +40,25 @@ def view(tokens: list[str], logits: Tensor, sampling: Sampling, uniform: float |
 def _headline(sampling: Sampling, before: Tensor, after: Tensor) -> str:
     kept = after > 0
     entropy = -(after[kept] * after[kept].log2()).sum().item()
-    text = (f"{int(kept.sum()):,} of {len(after):,} tokens kept, with {before[kept].sum().item():.1%} of the model's own "
-            f"probability · entropy {entropy:.2f} bits")
-    return f'<div style="font:13px {theme.FONT}">{"greedy: the largest logit wins · " if sampling.greedy else ""}{text}</div>'
+    words = (f"{int(kept.sum()):,} of {len(after):,} tokens kept, which have {before[kept].sum().item():.1%} of the "
+             f"model's own probability · entropy {entropy:.2f} bits")
+    greedy = "greedy: the largest logit wins · " if sampling.greedy else ""
+    key = (f'<span style="color:{KEPT}">✓ kept: bar</span> · <span style="color:{CUT}">✗ cut: dashed</span> · '
+           f"│ where it stood before (temperature 1, nothing cut)")
+    return (f'<div style="font:13px/1.6 {theme.FONT}">{greedy}{words}<br>'
+            f'<span style="font-size:12px;color:{theme.MUTED}">{key}</span></div>')
 
 
 def _bar(row: int, text: str, before: float, after: float, scale: float, drawn: bool) -> list[str]:
     y, x = row * ROW + 4, TEXT_WIDTH
     kept = after > 0
     shown = html.visible(text)
-    shapes = [svg.label(x - 24, y + 7, shown if len(shown) <= 13 else shown[:12] + "…", size=13, anchor="end", mono=True),
+    shown = shown if len(shown) <= 13 else shown[:12] + "…"
+    shapes = [svg.label(x - 24, y + 7, shown, size=13, anchor="end", mono=True),
               svg.label(x - 12, y + 7, "✓" if kept else "✗", size=12, color=KEPT if kept else CUT, anchor="middle")]
     if kept:
-        shapes.append(svg.box(x, y, max(after * scale, 1.5), 14, fill=DRAWN if drawn else KEPT, stroke="none", radius=1))
+        fill = DRAWN if drawn else KEPT
+        shapes.append(svg.box(x, y, max(after * scale, 1.5), 14, fill=fill, stroke="none", radius=1))
         shapes.append(svg.line(x + before * scale, y - 2, x + before * scale, y + 16, color=theme.MUTED, width=2))
     else:
         shapes.append(svg.box(x, y, max(before * scale, 3), 14, stroke=CUT, dashed=True, radius=1))
@@ -102,7 +108,7 @@ def chart(tokens: list[str], logits: Tensor, settings: dict[str, Sampling], *, r
     logits = logits.detach().double().cpu()
     before = torch.softmax(logits, -1)
     top = before.topk(min(rows, len(logits))).indices.tolist()
-    fig, axes = theme.figure(1, len(settings), height=0.9 + 0.21 * len(top), sharey=True, squeeze=False)
+    fig, axes = theme.figure(1, len(settings), height=0.9 + 0.21 * len(top), sharey=True, sharex=True, squeeze=False)
     for ax, (name, sampling) in zip(axes[0], settings.items(), strict=True):
         after = sampling.probs(logits)
         for row, token in enumerate(top):
