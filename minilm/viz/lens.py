@@ -40,7 +40,7 @@ def read(model, tokenizer, ids: list[int]) -> Reading:
 
 
 def table(reading: Reading, *, upto: int | None = None, first: int = 0, last: int | None = None,
-          width: int = 52) -> str:
+          width: int = 58) -> str:
     """Layers from the last (top) down to the first, one column a position; shade is the confidence in that token.
 
     upto: how many layers to fill in; the rest stay empty. first, last: columns to show. A guess that equals the last
@@ -87,12 +87,13 @@ def chart(agreement: dict[str, list[float]]) -> Chart:
 
 
 def _room(shares: list[float], others: list[list[float]]) -> tuple[float, float, bool]:
-    """(x, y, above): where a curve is furthest from the others and the edges, and on which side to write its name."""
+    """(x, y, above): where on a curve its name fits best and on which side, clear of all curves and of 0 and 1."""
     best = (-1.0, 0.5, 0.5, True)
     for x in (0.25, 0.35, 0.45, 0.55, 0.65, 0.75):
-        at = lambda curve, x=x: curve[round(x * len(curve)) - 1]  # noqa: E731
-        y = at(shares)
+        span = [x + dx for dx in (-0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15)]        # the name is about 0.3 wide
+        at = lambda curve, where: curve[max(round(where * len(curve)) - 1, 0)]  # noqa: E731
         for above in (True, False):
-            rivals = [at(curve) for curve in others if (at(curve) >= y) == above] + [1.15 if above else -0.1]
-            best = max(best, (min(abs(rival - y) for rival in rivals), x, y, above))
+            middle = at(shares, x) + (0.11 if above else -0.11)
+            lines = [at(curve, where) for curve in (shares, *others) for where in span] + [0.0, 1.0]
+            best = max(best, (min(abs(line - middle) for line in lines), x, at(shares, x), above))
     return best[1:]

@@ -23,7 +23,7 @@ class Chart:
     `figure` stays at hand for `figure.savefig(...)`. colors: size of the PNG's palette; fewer is smaller.
     """
 
-    def __init__(self, figure, name: str = "chart", *, colors: int = 96):
+    def __init__(self, figure, name: str = "chart", *, colors: int = 256):
         self.figure, self.name, self.colors = figure, name, colors
 
     def png(self) -> bytes:
