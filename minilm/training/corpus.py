@@ -11,7 +11,8 @@ from minilm.tokenizer import Tokenizer
 from minilm.training import prompts as prompt_maker
 from minilm.training.sampler import sample_many
 
-TEMPERATURE, MIN_P = 0.7, 0.1          # plain, likely text: a small model learns it better than rare turns of phrase
+TEMPERATURE, MIN_P = 0.8, 0.1          # plain, likely text: a small model learns it better than rare turns of phrase
+MOST_REPEATED = 0.15                    # an answer that goes in circles teaches to go in circles: it is left out
 MOST_COPIES = 40_000
 
 
@@ -37,7 +38,7 @@ def make_corpus(teacher: GPT, tokenizer: Tokenizer, folder: Path, *, num_prompts
                 decoded = tokenizer.backend.decode_batch(answers, skip_special_tokens=True)
                 for i, tokens, text in zip(indices, answers, decoded, strict=True):
                     ended, text = tokens[-1] == tokenizer.eos_id, text.strip()
-                    if text:
+                    if text and repetition(text) <= MOST_REPEATED:
                         write(some[i].kind, some[i].text, text if ended else _whole(text), ended)
                         texts.append((some[i].kind, text))
                 new_tokens += sum(map(len, answers))
@@ -51,6 +52,13 @@ def make_corpus(teacher: GPT, tokenizer: Tokenizer, folder: Path, *, num_prompts
         answer(prompt_maker.copy_prompts(texts, min(len(texts) // 2, MOST_COPIES), seed), 0.15 * minutes)
         for prompt, right in prompt_maker.perfect_copy(texts, min(len(texts) // 4, MOST_COPIES // 2), seed):
             write(prompt.kind, prompt.text, right)
+
+
+def repetition(text: str, n: int = 4) -> float:
+    """The share of a text's runs of n words that stood in it before: 0 for none, near 1 for a text in circles."""
+    words = text.split()
+    runs = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def _whole(text: str) -> str:

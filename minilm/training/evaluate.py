@@ -27,7 +27,7 @@ def answers(model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], max_new_
 
 @torch.inference_mode()
 def layer_agreement(model: GPT, prompts: list[list[int]], greedy: list[list[int]]) -> Tensor:
-    """For each layer, how often its exit names the same next token as the last layer, [L], over the model's own text."""
+    """For each layer, how often its exit names the last layer's next token, [L], over the model's own text."""
     same = torch.zeros(model.config.num_layers, dtype=torch.float64)
     positions = 0
     for prompt, answer in zip(prompts, greedy, strict=True):

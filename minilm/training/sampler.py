@@ -10,7 +10,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from minilm.cache import KVCache
 from minilm.model import GPT
 
-
 # Not cuDNN: it plans anew for every length of the context, and here that is every step.
 BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
@@ -42,7 +41,7 @@ class LeftPaddedCache(KVCache):
         keys[:, :, self.length : self.length + T] = k
         values[:, :, self.length : self.length + T] = v
         end = self.length + T
-        packed = q.reshape(B, K, H // K * T, D)                  # a head's group of queries as more rows: K, V read once
+        packed = q.reshape(B, K, H // K * T, D)                  # a head's group of queries as more rows
         with sdpa_kernel(BACKENDS):
             y = F.scaled_dot_product_attention(packed, keys[:, :, :end], values[:, :, :end], attn_mask=self.mask)
         return y.reshape(B, H, T, D)

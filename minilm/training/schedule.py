@@ -19,7 +19,8 @@ class Optimiser:
         others = [p for p in model.parameters() if all(p is not m for m in matrices)]
         self.rate = rate
         self.parts = [
-            torch.optim.Muon(matrices, lr=rate, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Muon(matrices, lr=rate, weight_decay=weight_decay, momentum=0.95,
+                             adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0),
         ]
         self.parameters: list[nn.Parameter] = matrices + others

@@ -22,7 +22,8 @@ def encode_corpus(folder: Path, tokenizer: Tokenizer, seed: int = 0) -> int:
     np.random.default_rng(seed).shuffle(texts)
     rows = []
     for start in range(0, len(texts), 10_000):
-        rows += [np.array(e.ids, dtype=np.uint16) for e in tokenizer.backend.encode_batch(texts[start : start + 10_000])]
+        encoded = tokenizer.backend.encode_batch(texts[start : start + 10_000])
+        rows += [np.array(encoding.ids, dtype=np.uint16) for encoding in encoded]
     tokens = np.concatenate(rows)
     np.save(folder / "tokens.npy", tokens)
     return len(tokens)
