@@ -24,13 +24,14 @@ def read_model(path: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     """The config and the dequantised weights, under Hugging Face's names. Raises ValueError on a damaged file."""
     reader = _open(path)
     config = _config(reader, path)
+    paired = _field(reader, "general.architecture") == "llama"
     tensors = {}
     for entry in reader.tensors:
         name = _hf_name(entry.name)
         if name is None:                                # e.g. rope_freqs, which follows from the config
             continue
         weight = _dequantise(entry, path)
-        if _field(reader, "general.architecture") == "llama" and entry.name.endswith(("attn_q.weight", "attn_k.weight")):
+        if paired and entry.name.endswith(("attn_q.weight", "attn_k.weight")):
             weight = _pairs_apart(weight, config.head_size)
         tensors[name] = weight
     return config, tensors

@@ -42,12 +42,12 @@ def _exact_positions(hf: dict) -> int:
 def config_to_hf(config: GPTConfig, dtype: torch.dtype, eos_id: int | None) -> dict:
     """A config.json that `transformers` opens as the family this config belongs to."""
     if config.qkv_bias and config.qk_norm:
-        raise ValueError("qkv_bias together with qk_norm belongs to no family that transformers knows: it cannot be saved")
+        raise ValueError("qkv_bias together with qk_norm is no family that transformers knows: it cannot be saved")
     kind = "qwen3" if config.qk_norm else "qwen2" if config.qkv_bias else "llama"
     if kind == "qwen2" and config.head_size * config.num_heads != config.width:
         raise ValueError("with qkv_bias, head_size · num_heads must equal width: it cannot be saved as qwen2")
     return {
-        "architectures": [{"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}[kind]],
+        "architectures": [f"{kind.capitalize()}ForCausalLM"],
         "model_type": kind, "vocab_size": config.vocab_size, "num_hidden_layers": config.num_layers,
         "hidden_size": config.width, "num_attention_heads": config.num_heads,
         "num_key_value_heads": config.num_kv_heads, "head_dim": config.head_size,

@@ -8,6 +8,7 @@ the same blocks later run on paged memory and on Triton kernels.
 Letters in shapes: B batch, T tokens, V vocabulary, L layers, H query heads, K key-value heads, D head size, d width.
 """
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,11 @@ from torch import Tensor, nn
 
 from minilm.cache import Cache, FullAttention
 from minilm.linear import Linear
+
+
+_ROPE_NEEDS = {                                                     # what each kind of rope_scaling must tell
+    "default": (), "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")}
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,16 @@ class GPTConfig:
             raise ValueError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
         if self.head_size % 2:
             raise ValueError(f"head_size must be even, for rotary pairs; it is {self.head_size}")
+        if self.rope_type not in _ROPE_NEEDS:
+            raise ValueError(f"rope_scaling type {self.rope_type!r} is not known; minilm knows {', '.join(_ROPE_NEEDS)}")
+        for name in _ROPE_NEEDS[self.rope_type]:
+            if name not in self.rope_scaling:
+                raise ValueError(f"rope_scaling of type {self.rope_type!r} lacks {name}")
+
+    @property
+    def rope_type(self) -> str:
+        scaling = self.rope_scaling or {}
+        return scaling.get("rope_type", scaling.get("type", "default"))
 
 
 class RMSNorm(nn.Module):
@@ -79,15 +95,11 @@ class Rotary(nn.Module):
         """Radians per position of each pair, [D/2]."""
         c = self.config
         frequency = 1.0 / (c.rope_theta ** (torch.arange(0, c.head_size, 2, dtype=torch.float32) / c.head_size))
-        scaling = c.rope_scaling or {}
-        kind = scaling.get("rope_type", scaling.get("type", "default"))
-        if kind == "default":
-            return frequency
-        if kind == "linear":
-            return frequency / scaling["factor"]
-        if kind == "llama3":
-            return _llama3_frequencies(frequency, scaling)
-        raise ValueError(f"rope_scaling type {kind!r} is not known; minilm knows 'default', 'linear' and 'llama3'")
+        if c.rope_type == "linear":
+            return frequency / c.rope_scaling["factor"]
+        if c.rope_type == "llama3":
+            return _llama3_frequencies(frequency, c.rope_scaling)
+        return frequency
 
     def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """positions[T] or [B, T] -> (cos, signed sin), each [T, D] or [B, 1, T, D]."""
@@ -191,8 +203,9 @@ class GPT(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids[B, T] -> hidden[B, T, d]. Raises ValueError on anything that is not a batch of known token ids."""
-        if ids.dim() != 2 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-            raise ValueError(f"ids must be whole numbers of shape [B, T]; got {ids.dtype} of shape {list(ids.shape)}")
+        if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
+            got = f"{ids.dtype} of shape {list(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
+            raise ValueError(f"ids must be a tensor of whole numbers, int64 or int32, of shape [B, T]; got {got}")
         try:
             return self.embedding(ids)
         except IndexError:
@@ -212,9 +225,7 @@ class GPT(nn.Module):
 
     def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
         """ids[B, T] -> the last layer's output [B, T, d], before the head. See `forward`."""
-        for x in self.layer_outputs(ids, cache):
-            pass
-        return x
+        return deque(self.layer_outputs(ids, cache), maxlen=1).pop()
 
     def head(self, x: Tensor) -> Tensor:
         """hidden[..., d] -> logits[..., V]: the final norm, then the vocabulary matrix."""

@@ -75,14 +75,13 @@ def check_sha256(path: Path, expected: str) -> None:
 
 
 def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub import errors, snapshot_download
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
-    except (RepositoryNotFoundError, HFValidationError):
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise FileNotFoundError(f"{name!r} is no model on the Hugging Face hub (or it is gated: log in with "
                                 f"`hf auth login`). Known names: {', '.join(known_names())}") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError):
         raise FileNotFoundError(
             f"{name!r} is not on this machine and the Hugging Face hub cannot be reached. Download its config.json, "
             f"tokenizer files and *.safetensors elsewhere, put them into one folder, and load that folder. Without "

@@ -102,8 +102,8 @@ class Tokenizer:
 def check_same_tokenizer(target: Tokenizer, draft: Tokenizer) -> None:
     """Raise ValueError unless both give every token the same id: a draft's tokens must mean the same to its target."""
     if target.fingerprint != draft.fingerprint:
-        raise ValueError(f"draft and target use different tokenizers ({draft.vocab_size} and {target.vocab_size} tokens): "
-                         f"a draft must be trained with its target's tokenizer")
+        raise ValueError(f"draft and target use different tokenizers ({draft.vocab_size} and {target.vocab_size} "
+                         f"tokens): a draft must be trained with its target's tokenizer")
 
 
 def _render(template: str, messages: list[dict], variables: dict) -> str:

@@ -38,8 +38,8 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
             noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
             if weight.dim() == 1:
                 noise = 0.5 * noise if name.endswith("bias") else 1 + 0.3 * noise
-            elif "embed" not in name:
-                noise = noise / weight.shape[1] ** 0.5
+            else:
+                noise = 0.4 * noise if "embed" in name else noise / weight.shape[1] ** 0.5
             weight.copy_(noise)
 
 

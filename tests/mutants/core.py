@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from minilm import sampling
+from minilm import cache, checkpoint, model, sampling
+from minilm.cache import FullAttention, KVCache
+from minilm.model import GPT, MLP, Block, RMSNorm, Rotary
 from minilm.sampling import Sampling
 
 
@@ -93,4 +96,147 @@ SAMPLING = [
     Change("the last step falls on a token of probability 0", "check_draw_never_takes_a_zero", sampling, "draw",
            draw_in_float32),
     Change("the total is taken for 1", "check_draw_by_enumeration", sampling, "draw", draw_with(scale=False)),
+]
+
+
+# --- model ---
+
+def rotate_neighbours(x, cos, sin):
+    half = x.shape[-1] // 2
+    cos, sin = cos[..., :half], sin[..., half:]
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
+
+
+def rotate_backwards(x, cos, sin):
+    return x * cos - x.roll(x.shape[-1] // 2, dims=-1) * sin
+
+
+def without_rope(x, cos, sin):
+    return x
+
+
+def no_blend(frequency, scaling):
+    return frequency / scaling["factor"]
+
+
+def no_eps(self, x):
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True)) * self.weight
+
+
+def centred(self, x):
+    return F.rms_norm(x - x.mean(-1, keepdim=True), self.weight.shape, self.weight, self.eps)
+
+
+def no_weight(self, x):
+    return F.rms_norm(x, self.weight.shape, None, self.eps)
+
+
+def up_is_gate(self, x):
+    gate, up = self.gate_up(x).chunk(2, dim=-1)
+    return self.down(F.silu(up) * gate)
+
+
+def gelu(self, x):
+    gate, up = self.gate_up(x).chunk(2, dim=-1)
+    return self.down(F.gelu(gate) * up)
+
+
+def head_without_norm(self, x):
+    return self.vocabulary(x)
+
+
+def parallel_block(self, x, rope, cache, layer):
+    return x + self.attention(self.attention_norm(x), rope, cache, layer) + self.mlp(self.mlp_norm(x))
+
+
+def attend_tiled(self, layer, q, k, v):
+    times = q.shape[1] // k.shape[1]
+    return F.scaled_dot_product_attention(q, k.repeat(1, times, 1, 1), v.repeat(1, times, 1, 1), is_causal=True)
+
+
+def attend_to_all(self, layer, q, k, v):
+    return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+
+def load_untied(path, *, dtype=torch.float32, right=checkpoint.load_model):
+    loaded = right(path, dtype=dtype)
+    if loaded.config.tie_embeddings:
+        loaded.vocabulary.weight = torch.nn.Parameter(0.2 * torch.randn_like(loaded.embedding.weight))
+    return loaded
+
+
+QKV, GATE_UP = "attention.qkv.weight", "mlp.gate_up.weight"
+PARTS = checkpoint._LAYER_PARTS
+READS, WRITES = "check_reads_every_family", "check_writes_every_family"
+MODEL = [
+    Change("rotary pairs are neighbours", READS, model, "rotate", rotate_neighbours),
+    Change("rotary turns backwards", READS, model, "rotate", rotate_backwards),
+    Change("no rotary", READS, model, "rotate", without_rope),
+    Change("llama3 scaling without the blend", READS, model, "_llama3_frequencies", no_blend),
+    Change("rope scaling ignored", READS, Rotary, "frequencies", lambda self: 1.0 / self.config.rope_theta ** (
+        torch.arange(0, self.config.head_size, 2) / self.config.head_size)),
+    Change("RMSNorm without eps", READS, RMSNorm, "forward", no_eps),
+    Change("RMSNorm subtracts the mean", READS, RMSNorm, "forward", centred),
+    Change("RMSNorm without its weight", READS, RMSNorm, "forward", no_weight),
+    Change("SwiGLU swaps gate and up", READS, MLP, "forward", up_is_gate),
+    Change("GELU for SiLU", READS, MLP, "forward", gelu),
+    Change("attention and MLP side by side", READS, Block, "forward", parallel_block),
+    Change("no final norm", READS, GPT, "head", head_without_norm),
+    Change("query heads tiled over key-value heads", READS, FullAttention, "attend", attend_tiled),
+    Change("no causal mask", READS, FullAttention, "attend", attend_to_all),
+    Change("tied weights ignored when loading", READS, checkpoint, "load_model", load_untied),
+    Change("keys before queries", READS, PARTS, QKV, [PARTS[QKV][1], PARTS[QKV][0], PARTS[QKV][2]]),
+    Change("gate and up swapped in files", WRITES, PARTS, GATE_UP, PARTS[GATE_UP][::-1]),
+    Change("keys and values swapped in files", WRITES, PARTS, QKV, [PARTS[QKV][0], PARTS[QKV][2], PARTS[QKV][1]]),
+]
+
+
+# --- cache ---
+
+def begin_with(mask_shift: int = 0, position_shift: int = 0) -> Callable:
+    """KVCache.begin with its mask, or the positions of a later pass, off by a token."""
+    def begin(self, num_tokens, right=KVCache.begin):
+        positions = right(self, num_tokens)
+        if self._mask is not None:
+            rows, columns = self._mask.shape
+            self._mask = torch.ones(rows, columns, dtype=torch.bool).tril(self.length + mask_shift)
+        return (positions + position_shift).clamp(max=self.capacity - 1) if self.length else positions
+    return begin
+
+
+def attend_with(tile: bool = False, forget_one: bool = False) -> Callable:
+    def attend(self, layer, q, k, v):
+        start, end = self.length, self.length + k.shape[2]
+        if not (forget_one and k.shape[2] == 1):
+            self._keys[layer][:, :, start:end], self._values[layer][:, :, start:end] = k, v
+        keys, values = self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+        times = q.shape[1] // k.shape[1]
+        spread = (lambda x: x.repeat(1, times, 1, 1)) if tile else (lambda x: x.repeat_interleave(times, 1))
+        return F.scaled_dot_product_attention(q, spread(keys), spread(values), attn_mask=self._mask,
+                                              is_causal=start == 0 and end > 1)
+    return attend
+
+
+def room_with(slack: int) -> Callable:
+    def check_room(held, new, room, right=cache._check_room):
+        right(held, new, room + slack)
+    return check_room
+
+
+CACHE = [
+    Change("causal mask one token short", "check_chunks", KVCache, "begin", begin_with(mask_shift=-1)),
+    Change("causal mask one token too far", "check_chunks", KVCache, "begin", begin_with(mask_shift=1)),
+    Change("mask as if the cache were empty", "check_chunks", cache.torch.Tensor, "tril",
+           lambda self, diagonal=0, right=torch.Tensor.tril: right(self, 0)),
+    Change("later positions one too large", "check_chunks", KVCache, "begin", begin_with(position_shift=1)),
+    Change("later positions one too small", "check_chunks", KVCache, "begin", begin_with(position_shift=-1)),
+    Change("query heads tiled over cached heads", "check_chunks", KVCache, "attend", attend_with(tile=True)),
+    Change("a single new token is not stored", "check_chunks", KVCache, "attend", attend_with(forget_one=True)),
+    Change("the pass before is overwritten", "check_chunks", KVCache, "end", lambda self, n: None),
+    Change("truncate does nothing", "check_truncate", KVCache, "truncate", lambda self, length: None),
+    Change("truncate takes one more", "check_truncate", KVCache, "truncate",
+           lambda self, length: setattr(self, "length", max(length - 1, 0))),
+    Change("the last position is refused", "check_room", cache, "_check_room", room_with(-1)),
+    Change("one past the last is let through", "check_room", cache, "_check_room", room_with(1)),
 ]
