@@ -8,6 +8,8 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")     # model_type; SmolLM2 and 
 
 def config_from_hf(hf: dict) -> GPTConfig:
     """The GPTConfig of a config.json. Raises ValueError for a family or an option that minilm does not compute."""
+    if not isinstance(hf, dict):
+        raise ValueError(f"it holds a {type(hf).__name__}, not a model's settings")
     kind = hf.get("model_type")
     if kind not in FAMILIES:
         raise ValueError(f"model_type {kind!r} is not supported; minilm reads {', '.join(FAMILIES)}")
@@ -24,9 +26,9 @@ def config_from_hf(hf: dict) -> GPTConfig:
     return GPTConfig(
         vocab_size=hf["vocab_size"], num_layers=hf["num_hidden_layers"], width=hf["hidden_size"], num_heads=heads,
         num_kv_heads=hf.get("num_key_value_heads") or heads,
-        head_size=hf.get("head_dim") or hf["hidden_size"] // heads,
+        head_size=hf.get("head_dim") or hf["hidden_size"] // max(heads, 1),
         mlp_width=hf["intermediate_size"], max_positions=_exact_positions(hf), rope_theta=float(theta),
-        rope_scaling=rope, norm_eps=hf.get("rms_norm_eps", 1e-6),
+        rope_scaling=rope, norm_eps=float(hf.get("rms_norm_eps", 1e-6)),
         tie_embeddings=hf.get("tie_word_embeddings", False),
         qkv_bias=kind == "qwen2", qk_norm=kind == "qwen3")
 

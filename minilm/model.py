@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from minilm.cache import Cache, FullAttention
 from minilm.linear import Linear
 
-
 _ROPE_NEEDS = {                                                     # what each kind of rope_scaling must tell
     "default": (), "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")}
@@ -56,7 +55,7 @@ class GPTConfig:
         if self.head_size % 2:
             raise ValueError(f"head_size must be even, for rotary pairs; it is {self.head_size}")
         if self.rope_type not in _ROPE_NEEDS:
-            raise ValueError(f"rope_scaling type {self.rope_type!r} is not known; minilm knows {', '.join(_ROPE_NEEDS)}")
+            raise ValueError(f"rope_scaling type {self.rope_type!r} is not known, only {', '.join(_ROPE_NEEDS)}")
         for name in _ROPE_NEEDS[self.rope_type]:
             if name not in self.rope_scaling:
                 raise ValueError(f"rope_scaling of type {self.rope_type!r} lacks {name}")

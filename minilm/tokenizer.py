@@ -108,10 +108,9 @@ def check_same_tokenizer(target: Tokenizer, draft: Tokenizer) -> None:
 
 def _render(template: str, messages: list[dict], variables: dict) -> str:
     """Fill a chat template, ready for the assistant's turn."""
-    from jinja2 import TemplateError
     try:
         return _compiled(template).render(messages=messages, add_generation_prompt=True, **variables)
-    except TemplateError as error:
+    except Exception as error:                          # a template is a program: it can fail in any way
         raise ValueError(f"the model's chat template failed: {error}") from None
 
 
@@ -133,6 +132,9 @@ def _read_json(path: Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, not settings by name")
+    return found

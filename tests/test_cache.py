@@ -89,7 +89,8 @@ def test_any_chunks(cuts, dtype):
     check_chunks([b - a for a, b in zip(edges, edges[1:], strict=False)], dtype)
 
 
-@pytest.mark.parametrize("shape", [{"num_kv_heads": 6}, {"num_heads": 8, "num_kv_heads": 1}, {"qk_norm": True}], ids=str)
+@pytest.mark.parametrize("shape", [{"num_kv_heads": 6}, {"num_heads": 8, "num_kv_heads": 1}, {"qk_norm": True}],
+                         ids=str)
 def test_other_groups(shape):
     """Guards query heads that meet the wrong key-value head in the cache."""
     model, ids = tiny_model(dtype=torch.float64, **shape), random_ids(97, 2, LENGTH)

@@ -18,6 +18,7 @@ from minilm.model import GPT, GPTConfig
 
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 32}               # its eight waves: three fast, three blended, two slow
+LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
 SMALL = {"vocab_size": 61, "num_hidden_layers": 2, "hidden_size": 48, "num_attention_heads": 6,
          "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 72, "max_position_embeddings": 40,
          "rms_norm_eps": 1e-3, "bos_token_id": None, "eos_token_id": None, "initializer_range": 0.3}
@@ -26,7 +27,7 @@ FAMILIES = {                                                    # name: (config 
     "llama, untied, 3:1, wide heads": (LlamaConfig, {"head_dim": 16, "tie_word_embeddings": False}),
     "llama, 8:1": (LlamaConfig, {"num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 6}),
     "llama, llama3 scaling": (LlamaConfig, {"head_dim": 16, "rope_parameters": LLAMA3}),
-    "llama, linear scaling": (LlamaConfig, {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}}),
+    "llama, linear scaling": (LlamaConfig, {"rope_parameters": LINEAR}),
     "mistral": (MistralConfig, {"sliding_window": None}),
     "mistral, narrow heads": (MistralConfig, {"sliding_window": None, "head_dim": 4}),
     "mistral, window of 24": (MistralConfig, {"sliding_window": 24}),
