@@ -1,4 +1,7 @@
-"""python -m minilm.training STEP --folder RUN: make the bundled checkpoints, one step at a time or all of them."""
+"""python -m minilm.training STEP --folder RUN: make the bundled checkpoints, one step at a time or all of them.
+
+Each step reads what the steps before it left in the folder.
+"""
 import argparse
 import json
 from pathlib import Path
@@ -10,6 +13,7 @@ from minilm import checkpoint
 from minilm.model import GPT
 from minilm.tokenizer import Tokenizer
 from minilm.training.bpe import train_tokenizer
+from minilm.training.card import write_card
 from minilm.training.corpus import make_corpus
 from minilm.training.distil import distil, write_own_text
 from minilm.training.evaluate import evaluate
@@ -17,7 +21,6 @@ from minilm.training.pretrain import pretrain
 from minilm.training.tokens import encode_corpus
 
 VOCABULARY = 8192
-STEPS = ("corpus", "tokenizer", "pretrain", "own-text", "distil", "evaluate")
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -38,40 +41,73 @@ def save_bf16(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
     checkpoint.save(model.to("cpu", torch.bfloat16), tokenizer, folder)
 
 
+def note(folder: Path, **facts) -> None:
+    """Add facts of the run to run.json, for the model card."""
+    path = folder / "run.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps(known | facts, indent=2) + "\n", encoding="utf-8")
+
+
+def corpus_step(args: argparse.Namespace) -> None:
+    teacher, tokenizer = minilm.load(args.teacher, device=args.device, dtype=args.dtype)
+    make_corpus(teacher, tokenizer, args.folder, num_prompts=args.prompts, minutes=args.minutes,
+                batch_size=args.batch_size, max_new_tokens=args.new_tokens)
+
+
+def tokenizer_step(args: argparse.Namespace) -> None:
+    tokenizer = train_tokenizer(args.folder, 512 if args.toy else VOCABULARY)
+    with open(args.folder / "corpus.jsonl", encoding="utf-8") as file:
+        note(args.folder, answers=sum(1 for _ in file), corpus_tokens=encode_corpus(args.folder, tokenizer),
+             hardware=torch.cuda.get_device_name() if args.device == "cuda" else "CPU")
+
+
+def pretrain_step(args: argparse.Namespace) -> None:
+    tokenizer = Tokenizer.from_folder(args.folder)
+    save_bf16(pretrain(args.folder, tokenizer.vocab_size, **args.training), tokenizer, args.folder / "minilm-14m")
+
+
+def own_text_step(args: argparse.Namespace) -> None:
+    target, tokenizer = minilm.load(args.folder / "minilm-14m", device=args.device, dtype=args.dtype)
+    note(args.folder, own_tokens=write_own_text(
+        target, tokenizer, args.folder, num_prompts=args.prompts, minutes=args.minutes,
+        batch_size=2 * args.batch_size, max_new_tokens=args.new_tokens))
+
+
+def distil_step(args: argparse.Namespace) -> None:
+    target, tokenizer = minilm.load(args.folder / "minilm-14m", device=args.device)
+    save_bf16(distil(args.folder, target, **args.training), tokenizer, args.folder / "minilm-1m")
+
+
+def evaluate_step(args: argparse.Namespace) -> None:
+    target, tokenizer = minilm.load(args.folder / "minilm-14m", device=args.device)
+    draft, _ = minilm.load(args.folder / "minilm-1m", device=args.device)
+    result = evaluate(target, draft, tokenizer, **({"num_prompts": 8, "max_new_tokens": 32} if args.toy else {}))
+    (args.folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps({k: v for k, v in result.items() if k != "samples"}, indent=2))
+
+
+def card_step(args: argparse.Namespace) -> None:
+    print(write_card(args.folder, args.folder))
+
+
+STEPS = {"corpus": corpus_step, "tokenizer": tokenizer_step, "pretrain": pretrain_step, "own-text": own_text_step,
+         "distil": distil_step, "evaluate": evaluate_step, "card": card_step}
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    steps = STEPS if "all" in args.steps else args.steps
-    folder, on_gpu = args.folder, args.device != "cpu"
-    folder.mkdir(parents=True, exist_ok=True)
-    dtype = torch.bfloat16 if on_gpu else torch.float32
-    batch_size = args.batch_size or (2048 if on_gpu else 16)
-    timing = {"device": args.device, "minutes": args.minutes, "steps": args.train_steps}
-    new_tokens = 32 if args.toy else 256
-    small = {"batch_size": 4, "length": 64} if args.toy else {}
-    if "corpus" in steps:
-        teacher, its_tokenizer = minilm.load(args.teacher, device=args.device, dtype=dtype)
-        make_corpus(teacher, its_tokenizer, folder, num_prompts=args.prompts, minutes=args.minutes,
-                    batch_size=batch_size, max_new_tokens=new_tokens)
-    if "tokenizer" in steps:
-        tokenizer = train_tokenizer(folder, 512 if args.toy else VOCABULARY)
-        print(f"{tokenizer}: {encode_corpus(folder, tokenizer):,} tokens of text", flush=True)
-    if "pretrain" in steps:
-        tokenizer = Tokenizer.from_folder(folder)
-        save_bf16(pretrain(folder, tokenizer.vocab_size, **timing, **small), tokenizer, folder / "minilm-14m")
-    if "own-text" in steps:
-        target, tokenizer = minilm.load(folder / "minilm-14m", device=args.device, dtype=dtype)
-        count = write_own_text(target, tokenizer, folder, num_prompts=args.prompts, minutes=args.minutes,
-                               batch_size=2 * batch_size, max_new_tokens=new_tokens)
-        print(f"{count:,} tokens of the target's own text", flush=True)
-    if "distil" in steps:
-        target, tokenizer = minilm.load(folder / "minilm-14m", device=args.device)
-        save_bf16(distil(folder, target, **timing, **small), tokenizer, folder / "minilm-1m")
-    if "evaluate" in steps:
-        target, tokenizer = minilm.load(folder / "minilm-14m", device=args.device)
-        draft, _ = minilm.load(folder / "minilm-1m", device=args.device)
-        result = evaluate(target, draft, tokenizer, **({"num_prompts": 8, "max_new_tokens": 32} if args.toy else {}))
-        (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        print(json.dumps({k: v for k, v in result.items() if k != "samples"}, indent=2))
+    on_gpu = args.device != "cpu"
+    args.folder.mkdir(parents=True, exist_ok=True)
+    args.dtype = torch.bfloat16 if on_gpu else torch.float32
+    args.batch_size = args.batch_size or (2048 if on_gpu else 16)
+    args.new_tokens = 32 if args.toy else 256
+    args.training = {"device": args.device, "minutes": args.minutes, "steps": args.train_steps}
+    if args.toy:
+        args.training |= {"batch_size": 4, "length": 64}
+    for name, step in STEPS.items():
+        if name in args.steps or "all" in args.steps:
+            print(f"== {name}", flush=True)
+            step(args)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,14 @@
 import torch
 from torch import Tensor
 
+from minilm.decoding import autoregressive
 from minilm.model import GPT
+from minilm.sampling import Sampling
 from minilm.tokenizer import Tokenizer
 from minilm.training import prompts as prompt_maker
 from minilm.training.sampler import sample_many
+
+SAMPLING = Sampling(temperature=0.7, top_p=0.9)
 
 
 def held_out_prompts(tokenizer: Tokenizer, count: int) -> list[list[int]]:
@@ -64,9 +68,15 @@ def text_loss(model: GPT, windows: Tensor) -> float:
     return total / len(windows)
 
 
+def sample(model: GPT, tokenizer: Tokenizer, prompt: list[int], max_new_tokens: int = 128) -> list[int]:
+    """One answer as a reader would ask for it; the seed is fixed."""
+    return autoregressive(model, prompt, max_new_tokens, sampling=SAMPLING, eos=tokenizer.eos_id,
+                          generator=torch.Generator().manual_seed(0)).tokens
+
+
 def evaluate(target: GPT, draft: GPT, tokenizer: Tokenizer, *, num_prompts: int = 200,
              max_new_tokens: int = 128) -> dict:
-    """All figures of the card, and ten greedy samples."""
+    """All figures of the card, and ten answers, drawn as `SAMPLING` says, to prompts taken evenly from the set."""
     prompts = held_out_prompts(tokenizer, num_prompts)
     greedy = answers(target, tokenizer, prompts, max_new_tokens, 0.0)
     sampled = answers(target, tokenizer, prompts, max_new_tokens, 1.0)
@@ -77,6 +87,6 @@ def evaluate(target: GPT, draft: GPT, tokenizer: Tokenizer, *, num_prompts: int 
         "layer_agreement": [round(x, 4) for x in layer_agreement(target, prompts, greedy).tolist()],
         "draft_accepted_greedy": round(draft_acceptance(target, draft, prompts, greedy, True), 4),
         "draft_accepted_temperature_1": round(draft_acceptance(target, draft, prompts, sampled, False), 4),
-        "samples": [{"prompt": texts[i].text, "answer": tokenizer.decode(greedy[i])}
+        "samples": [{"prompt": texts[i].text, "answer": tokenizer.decode(sample(target, tokenizer, prompts[i]))}
                     for i in range(0, num_prompts, max(1, num_prompts // 10))][:10],
     }
