@@ -199,4 +199,8 @@ def growth_chart(lengths: Sequence[int], series: dict[str, Sequence[float]]) -> 
     theme.title(ax, "Time for one more token")
     ax.set(xlabel="tokens of text so far", ylabel="ms", yscale="log", xlim=(0, lengths[-1] * 1.3), xticks=lengths)
     ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    ax.yaxis.set_minor_formatter(lambda v, _: "")
+    slowest, fastest = (1e3 * pick(s for line in series.values() for s in line) for pick in (max, min))
+    ticks = [digit * 10 ** e for e in range(-3, 6) for digit in (1, 2, 5)]
+    ax.set_yticks([t for t in ticks if fastest / 1.5 <= t <= slowest * 1.5])
     return Chart(fig, f"time for a token at {len(lengths)} lengths")

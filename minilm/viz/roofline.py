@@ -48,9 +48,10 @@ def chart(limits: Limits, points: Sequence[Point], *, title: str = "") -> Chart:
         color = theme.readable(theme.role(role).color)
         style = theme.ours(color) | {"marker": marker, "linewidth": 1, "markersize": 6}
         ax.plot([p.cost.intensity for p in mine], [p.flops_per_second for p in mine], **style)
-        for p in mine:
+        for i, p in enumerate(mine):
+            text = p.name if i else f"{role}, {p.name}"             # the first says what the line is
             below = role == "decode"
-            theme.label(ax, p.cost.intensity, p.flops_per_second, p.name, color, dx=0 if below else 6,
+            theme.label(ax, p.cost.intensity, p.flops_per_second, text, color, dx=0 if below else 6,
                         dy=-11 if below else -9, ha="center" if below else "left", fontsize=8)
     ax.set(xscale="log", yscale="log", xlim=(low, high), xlabel="arithmetic intensity (FLOP per byte moved)",
            ylabel="FLOP/s", ylim=(min(p.flops_per_second for p in points) / 3, limits.flops_per_second * 2.2))

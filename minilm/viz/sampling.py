@@ -39,13 +39,16 @@ def view(tokens: list[str], logits: Tensor, sampling: Sampling, uniform: float |
 
 def _headline(sampling: Sampling, before: Tensor, after: Tensor) -> str:
     kept = after > 0
-    entropy = -(after[kept] * after[kept].log2()).sum().item()
+    entropy = abs((after[kept] * after[kept].log2()).sum().item())
     words = (f"{int(kept.sum()):,} of {len(after):,} tokens kept, which have {before[kept].sum().item():.1%} of the "
              f"model's own probability · entropy {entropy:.2f} bits")
+    knobs = ""
+    if isinstance(sampling, Sampling):
+        knobs = f"temperature {sampling.temperature:g} · top-k {sampling.top_k or 'off'} · top-p {sampling.top_p:g}<br>"
     greedy = "greedy: the largest logit wins · " if sampling.greedy else ""
     key = (f'<span style="color:{KEPT}">✓ kept: bar</span> · <span style="color:{CUT}">✗ cut: dashed</span> · '
            f"│ where it stood before (temperature 1, nothing cut)")
-    return (f'<div style="font:13px/1.6 {theme.FONT}">{greedy}{words}<br>'
+    return (f'<div style="font:13px/1.6 {theme.FONT}">{knobs}{greedy}{words}<br>'
             f'<span style="font-size:12px;color:{theme.MUTED}">{key}</span></div>')
 
 
@@ -121,5 +124,6 @@ def chart(tokens: list[str], logits: Tensor, settings: dict[str, Sampling], *, r
         ax.set_xlabel("probability")
         ax.set_yticks(range(len(top)), [html.visible(tokens[t])[:12] for t in top], family="monospace")
         ax.tick_params(axis="y", length=0)
+        ax.locator_params(axis="x", nbins=2)
     axes[0][0].invert_yaxis()
     return Chart(fig, f"{len(settings)} sampling settings, {len(top)} tokens")
