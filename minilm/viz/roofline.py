@@ -50,9 +50,9 @@ def chart(limits: Limits, points: Sequence[Point], *, title: str = "") -> Chart:
         ax.plot([p.cost.intensity for p in mine], [p.flops_per_second for p in mine], **style)
         for i, p in enumerate(mine):
             text = p.name if i else f"{role}, {p.name}"             # the first says what the line is
-            below = role == "decode"
-            theme.label(ax, p.cost.intensity, p.flops_per_second, text, color, dx=0 if below else 6,
-                        dy=-11 if below else -9, ha="center" if below else "left", fontsize=8)
+            above = role == "decode"                                # the other side of prefill's, which may be near
+            theme.label(ax, p.cost.intensity, p.flops_per_second, text, color, dx=3 if above else 6,
+                        dy=10 if above else -9, ha="right" if above else "left", fontsize=8)
     ax.set(xscale="log", yscale="log", xlim=(low, high), xlabel="arithmetic intensity (FLOP per byte moved)",
            ylabel="FLOP/s", ylim=(min(p.flops_per_second for p in points) / 3, limits.flops_per_second * 2.2))
     ax.yaxis.set_major_formatter(lambda v, _: short(v))
