@@ -28,8 +28,8 @@ def measure(names: list[str], *, max_new_tokens: int = 128, rounds: int = 7, dev
 
 def show(measured: dict) -> str:
     """The measurement as a few lines of text."""
-    lines = [f"reads {measured['read_bytes_per_second'] / 1e9:.1f} GB/s; batch 1, {measured['max_new_tokens']} new tokens, "
-             f"medians of {measured['rounds']} paired rounds"]
+    lines = [f"reads {measured['read_bytes_per_second'] / 1e9:.1f} GB/s; batch 1, {measured['max_new_tokens']} new "
+             f"tokens, medians of {measured['rounds']} paired rounds"]
     for row in measured["rows"]:
         lines.append(f"{row['model']:22} {row['name']:15} {row['tokens_per_second']:7.1f} tokens/s  "
                      f"{row['read_limit_share']:5.0%} of the read limit  {row['speed_up']:5.2f} of autoregressive")

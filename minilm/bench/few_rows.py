@@ -11,7 +11,7 @@ SHAPES = {"minilm-14m mlp": (256, 1408), "smollm2-135m mlp": (576, 3072), "smoll
 
 
 def measure(*, rows: tuple[int, ...] = (1, 2, 4, 5, 8, 16), megabytes: int = 200, rounds: int = 9) -> dict:
-    """Seconds for reading `megabytes` of weights once, by each call; copies of a matrix, so that no cache holds them."""
+    """Seconds for reading `megabytes` of weights, by each call; copies of a matrix, so that no cache holds them."""
     table = []
     for name, (width, out) in SHAPES.items():
         copies = max(1, megabytes * 2**20 // (4 * width * out))
@@ -37,5 +37,6 @@ def show(measured: dict) -> str:
     lines = ["a few rows times a weight matrix: GB/s read by F.linear, by minilm.linear, and the ratio"]
     for row in measured["rows"]:
         rates = [row["bytes"] / row[call] / 1e9 for call in ("linear", "few_rows")]
-        lines.append(f"{row['shape']:20} {row['rows']:3} rows  {rates[0]:6.1f}  {rates[1]:6.1f}  {row['speed_up']:5.2f}×")
+        lines.append(f"{row['shape']:20} {row['rows']:3} rows  {rates[0]:6.1f}  {rates[1]:6.1f}  "
+                     f"{row['speed_up']:5.2f}×")
     return "\n".join(lines)
