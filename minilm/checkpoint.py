@@ -67,6 +67,9 @@ def load_model(folder_or_file: str | Path, *, dtype: torch.dtype = torch.float32
         config, tensors = _read_folder(path)
     else:
         raise FileNotFoundError(f"there is no checkpoint at {path}")
+    last = f"model.layers.{config.num_layers - 1}.input_layernorm.weight"
+    if last not in tensors:                             # before a model of as many layers is built for nothing
+        raise ValueError(f"{path}: tensor {last} is missing")
     with torch.device("meta"):
         model = GPT(config)
     weights = {name: _assemble(name, target, config, tensors, path).to(dtype)

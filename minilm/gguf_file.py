@@ -1,4 +1,6 @@
 """GGUF files: config, weights and tokenizer, through the `gguf` package's own reader and dequantiser."""
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,21 +22,37 @@ _TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "
 _FAMILIES = ("llama", "qwen2", "qwen3")                  # general.architecture; Mistral and SmolLM2 say "llama"
 
 
+class _Damaged(Exception):
+    """The reader cannot make sense of the file."""
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """One clear error for whatever a damaged file does to its reader; our own say already what is wrong."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is ValueError:
+            raise
+        raise ValueError(f"{path} is truncated, damaged or no GGUF file; fetch it again ({error})") from None
+
+
 def read_model(path: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     """The config and the dequantised weights, under Hugging Face's names. Raises ValueError on a damaged file."""
-    reader = _open(path)
-    config = _config(reader, path)
-    paired = _field(reader, "general.architecture") == "llama"
-    tensors = {}
-    for entry in reader.tensors:
-        name = _hf_name(entry.name)
-        if name is None:                                # e.g. rope_freqs, which follows from the config
-            continue
-        weight = _dequantise(entry, path)
-        if paired and entry.name.endswith(("attn_q.weight", "attn_k.weight")):
-            weight = _pairs_apart(weight, config.head_size)
-        tensors[name] = weight
-    return config, tensors
+    with _damage_told(path):
+        reader = _open(path)
+        config = _config(reader, path)
+        paired = _field(reader, "general.architecture") == "llama"
+        tensors = {}
+        for entry in reader.tensors:
+            name = _hf_name(entry.name)
+            if name is None:                            # e.g. rope_freqs, which follows from the config
+                continue
+            weight = _dequantise(entry, path)
+            if paired and entry.name.endswith(("attn_q.weight", "attn_k.weight")):
+                weight = _pairs_apart(weight, config.head_size)
+            tensors[name] = weight
+        return config, tensors
 
 
 def _pairs_apart(weight: Tensor, head_size: int) -> Tensor:
@@ -49,12 +67,13 @@ def read_tokenizer(path: Path) -> Tokenizer:
     path = Path(path)
     if (path.parent / "tokenizer.json").is_file():
         return Tokenizer.from_folder(path.parent)
-    reader = _open(path)
-    kind, pre = _field(reader, "tokenizer.ggml.model"), _field(reader, "tokenizer.ggml.pre", "default")
-    if kind != "gpt2" or pre not in _SPLITS:
-        raise ValueError(f"{path}: its tokenizer ({kind}, {pre}) is not supported; put the model's tokenizer.json and "
-                         f"tokenizer_config.json beside the file")
-    return _byte_level_bpe(reader, pre)
+    with _damage_told(path):
+        reader = _open(path)
+        kind, pre = _field(reader, "tokenizer.ggml.model"), _field(reader, "tokenizer.ggml.pre", "default")
+        if kind != "gpt2" or pre not in _SPLITS:
+            raise ValueError(f"{path}: its tokenizer ({kind}, {pre}) is not supported; put the model's tokenizer.json "
+                             f"and tokenizer_config.json beside the file")
+        return _byte_level_bpe(reader, pre)
 
 
 # How text is cut before BPE merges: the published patterns of each family.
@@ -160,11 +179,14 @@ def _open(path: Path):
 @lru_cache(maxsize=1)                                    # the model and then its tokenizer come from one reading
 def _reader(path: Path, _modified: int):
     import gguf
+
+    class Reader(gguf.GGUFReader):
+        def _get(self, offset, dtype, count=1, *more, **named):     # its own gives less than asked for at a file's end,
+            if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):    # and may then loop without end
+                raise ValueError("it ends early")
+            return super()._get(offset, dtype, count, *more, **named)
+
     try:
-        reader = gguf.GGUFReader(path)
-        for entry in reader.tensors:                     # a cut file can have a whole header: touch every tensor's end
-            if entry.data.nbytes != entry.n_bytes:
-                raise ValueError(f"tensor {entry.name} is cut short")
-        return reader
-    except (ValueError, IndexError, KeyError, OverflowError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is truncated, damaged or no GGUF file; fetch it again ({error})") from None
+        return Reader(path)
+    except ValueError as error:
+        raise _Damaged(error) from None

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minilm import cache, checkpoint, model, sampling
+from minilm import cache, checkpoint, gguf_file, model, sampling
 from minilm.cache import FullAttention, KVCache
 from minilm.model import GPT, MLP, Block, RMSNorm, Rotary
 from minilm.sampling import Sampling
@@ -239,4 +239,19 @@ CACHE = [
            lambda self, length: setattr(self, "length", max(length - 1, 0))),
     Change("the last position is refused", "check_room", cache, "_check_room", room_with(-1)),
     Change("one past the last is let through", "check_room", cache, "_check_room", room_with(1)),
+]
+
+
+# --- GGUF ---
+
+GGUF = [
+    Change("rows of queries and keys left in llama.cpp's order", "check_reads", gguf_file, "_pairs_apart",
+           lambda weight, head_size: weight),
+    Change("rows put apart the wrong way", "check_reads", gguf_file, "_pairs_apart",
+           lambda weight, head_size: weight.view(-1, 2, head_size // 2, weight.shape[1]).transpose(1, 2)
+           .reshape(weight.shape)),
+    Change("rows put apart over the whole matrix", "check_reads", gguf_file, "_pairs_apart",
+           lambda weight, head_size, right=gguf_file._pairs_apart: right(weight, len(weight))),
+    Change("gate and up swapped", "check_reads", gguf_file, "_LAYER_NAMES",
+           {**gguf_file._LAYER_NAMES, "ffn_gate": "mlp.up_proj", "ffn_up": "mlp.gate_proj"}),
 ]
