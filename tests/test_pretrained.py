@@ -17,11 +17,12 @@ TEXT = ("Write a short story about a lighthouse keeper who finds a bottle with a
 
 @pytest.mark.parametrize("name", ["minilm-14m", "minilm-1m", "smollm2-135m-instruct"])
 def test_same_logits_as_transformers(name):
-    """Guards the real models: every logit within 1e-4 over a whole chat prompt, in float32."""
+    """Guards the real models: every logit within 1e-4 over a whole chat prompt, in float32. SmolLM2's logits reach 41,
+    where float32 itself leaves both sides 9e-5 from the exact value: a larger difference is a bug, not rounding."""
     model, tokenizer = minilm.load(name)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.save(model, tokenizer, folder)
-        judge = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        judge = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         ids = torch.tensor([tokenizer.chat(TEXT)])
         with torch.inference_mode():
             difference = (judge(ids).logits - model(ids)).abs().max().item()

@@ -17,7 +17,7 @@ from minilm.model import GPT, Block, GPTConfig
 from minilm.training.schedule import Log, Optimiser, progress_until
 from minilm.training.tokens import batches, load_tokens
 
-EARLY_WEIGHT = 2.0      # of the early exits together against the last layer: they are what this model is for
+EARLY_WEIGHT = 1.0      # of the early exits together against the last layer: they are what this model is for
 
 
 def target_config(vocab_size: int) -> GPTConfig:

@@ -18,7 +18,7 @@ REQUESTS = [
     "List five things to take on a hike.", "Explain how a bicycle works.", "What is photosynthesis?",
     "Write a Python function that adds two numbers.", "Describe a rainy day in a small town.",
     "Give three reasons to read books.", "Write a dialogue between a baker and a customer.",
-    "How do bees make honey?", "What does a gardener do in spring?", "Tell me about the moon.",
+    "How do bees make honey?", "What does a gardener do in spring?", "What is gravity?",
     "Write a Python function that reverses a list.", "Write a letter to a friend.", "Summarise why sleep matters.",
     "How is bread made?", "Describe a friendly robot.", "Write a riddle about time.",
     "Correct this sentence: He go to school every days."]
