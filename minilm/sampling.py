@@ -10,7 +10,7 @@ class Sampling:
     """How the next token is chosen. The default, temperature 0, is greedy.
 
     temperature: logits are divided by it; 0 puts all probability on the largest logit.
-    top_k: keep the k most probable tokens; 0 keeps all (Fan et al. 2018).
+    top_k: keep the k most probable tokens and all that tie with the k-th; 0 keeps all (Fan et al. 2018).
     top_p: keep the fewest most probable tokens that together reach p (nucleus sampling, Holtzman et al. 2020, §3.1).
     The three apply in that order, and what is kept is made to sum to 1 again.
     """

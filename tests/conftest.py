@@ -1,6 +1,8 @@
-"""For the tests: a fixed seed before each, and GPU tests that are skipped aloud where there is no GPU."""
+"""For the tests: one thread, a fixed seed before each, and GPU tests that are skipped aloud where there is no GPU."""
 import pytest
 import torch
+
+torch.set_num_threads(1)        # the models here are tiny: threads that wait for each other cost more than they bring
 
 _skipped_for_want_of_a_gpu = []
 
