@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import minilm
 from minilm.bench.contestants import BASELINE, REGISTRY, Contestant, Course, chosen
+from minilm.generation import check_request
 
 PROMPT = "Write a short story about a fox who learns to read. Then list three lessons from the story."
 
@@ -42,8 +43,7 @@ def race(course: Course, contestants: list[Contestant] | None = None, *, rounds:
     Every round runs everyone once, so that a slow spell of the machine hits all alike; `speed_up` is the median over
     rounds of baseline time / own time. `on_update` is called with the results after every single run.
     """
-    if rounds < 1:
-        raise ValueError(f"a race needs at least one round; it is {rounds}")
+    check_race(course, rounds)
     contestants = chosen() if contestants is None else contestants
     results = [Result(c) for c in contestants]
     baseline = next(r for r in results if r.contestant.name == BASELINE)
@@ -57,6 +57,15 @@ def race(course: Course, contestants: list[Contestant] | None = None, *, rounds:
                 _compare(results, baseline)
             on_update(results)
     return results
+
+
+def check_race(course: Course, rounds: int) -> None:
+    """Raise one clear error before anybody runs, when the race can't be run."""
+    if rounds < 1:
+        raise ValueError(f"a race needs at least one round; it is {rounds}")
+    if course.max_new_tokens < 1:
+        raise ValueError(f"a race needs at least one new token; it is {course.max_new_tokens}")
+    check_request(course.model, course.prompt, course.max_new_tokens)
 
 
 def _compare(results: list[Result], baseline: Result) -> None:
@@ -109,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
     model, tokenizer = minilm.load(args.model, device=args.device)
     prompt = tokenizer.chat(args.prompt) if tokenizer.chat_template else tokenizer.encode(args.prompt)
     course = Course(model, tokenizer, prompt, args.max_new_tokens)
+    check_race(course, args.rounds)
     if args.json:
         results = race(course, contestants, rounds=args.rounds)
         print(json.dumps({"model": args.model, "prompt": args.prompt, "max_new_tokens": args.max_new_tokens,

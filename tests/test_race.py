@@ -1,6 +1,5 @@
 """The race: fair pairing, honest comparison, clear errors."""
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +25,9 @@ def lively(seed: int) -> GPT:
     return model
 
 
+ANY_COURSE = Course(lively(0), None, [1], 3)        # for scripted contestants, who do not look at it
+
+
 @pytest.fixture
 def course():
     return Course(lively(0), None, [3, 1, 4, 1, 5], 12)
@@ -42,7 +44,7 @@ def test_speed_up_is_the_median_of_paired_ratios_and_the_warm_up_does_not_count(
     """A slow round that hits both alike must not move the figure: ratios of medians (4/2) would say 2, not 3."""
     base = scripted(BASELINE, [99, 3, 30, 4], [1, 2])
     rival = scripted("rival", [0.001, 1, 10, 2], [1, 2])
-    results = {r.contestant.name: r for r in race(SimpleNamespace(), [base, rival], rounds=3)}
+    results = {r.contestant.name: r for r in race(ANY_COURSE, [base, rival], rounds=3)}
     assert results["rival"].speed_up == 3
     assert results[BASELINE].speed_up == 1
     assert results["rival"].tokens_per_second == pytest.approx(2 / 2)
@@ -53,7 +55,7 @@ def test_other_output_is_told_with_its_place():
     base = scripted(BASELINE, [1] * 2, [5, 6, 7])
     wrong = scripted("wrong", [1] * 2, [5, 9, 7])
     short = scripted("short", [1] * 2, [5, 6])
-    results = {r.contestant.name: r for r in race(SimpleNamespace(), [wrong, base, short], rounds=1)}
+    results = {r.contestant.name: r for r in race(ANY_COURSE, [wrong, base, short], rounds=1)}
     assert results["wrong"].differs_at == 1
     assert results["short"].differs_at == 2
     assert not results["wrong"].as_dict()["same_as_baseline"]
@@ -85,7 +87,9 @@ def test_the_baseline_always_runs():
 
 @pytest.mark.parametrize("call, message", [
     (lambda: chosen(["snail"]), "no contestant named 'snail'; there are .*autoregressive"),
-    (lambda: race(SimpleNamespace(), chosen(), rounds=0), "at least one round"),
+    (lambda: race(ANY_COURSE, chosen(), rounds=0), "at least one round"),
+    (lambda: race(Course(lively(0), None, [1], 0), chosen()), "at least one new token"),
+    (lambda: race(Course(lively(0), None, [1], 64), chosen()), "do not fit"),
 ])
 def test_bad_input_is_one_clear_error(call, message):
     with pytest.raises(ValueError, match=message):

@@ -250,7 +250,8 @@ WRONG_4 = {
 @ex4.check("scales, cuts and sums to 1", mistake="write divide, cut, softmax out once more, in this order")
 def _(answer):
     x = torch.tensor([1.0, 3.0, 2.0, -1.0])
-    cases = [(x, 1.0, 0), (x, 0.5, 0), (x, 2.0, 2), (torch.randn(9), 0.7, 3), (torch.randn(50), 1.3, 10)]
+    cases = [(x, 1.0, 0), (x, 0.5, 0), (x, 2.0, 2), (torch.randn(9), 0.7, 3), (torch.randn(50), 1.3, 10),
+             (x.double(), 0.5, 2)]
     agree(answer, shape_logits, cases, wrong=WRONG_4)
 
 
