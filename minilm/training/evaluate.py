@@ -61,13 +61,6 @@ def draft_acceptance(target: GPT, draft: GPT, prompts: list[list[int]], texts: l
     return accepted / positions
 
 
-@torch.inference_mode()
-def text_loss(model: GPT, windows: Tensor) -> float:
-    """Mean cross-entropy in nats per token over windows[N, T + 1] of text."""
-    total = sum(torch.nn.functional.cross_entropy(model(w[None, :-1])[0], w[1:]).item() for w in windows)
-    return total / len(windows)
-
-
 def sample(model: GPT, tokenizer: Tokenizer, prompt: list[int], max_new_tokens: int = 128) -> list[int]:
     """One answer as a reader would ask for it; the seed is fixed."""
     return autoregressive(model, prompt, max_new_tokens, sampling=SAMPLING, eos=tokenizer.eos_id,
