@@ -9,7 +9,7 @@ from minilm.tokenizer import Tokenizer
 from minilm.training import prompts as prompt_maker
 from minilm.training.sampler import sample_many
 
-SAMPLING = Sampling(temperature=0.7, top_p=0.9)
+SAMPLING = Sampling(temperature=1.0, top_p=0.9)      # the corpus was drawn below 1, and the model learnt that sharpness
 
 
 def held_out_prompts(tokenizer: Tokenizer, count: int) -> list[list[int]]:
