@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from minilm import gguf_file, pretrained
 from minilm.hf_config import config_from_hf, config_to_hf
@@ -70,7 +71,7 @@ def load_model(folder_or_file: str | Path, *, dtype: torch.dtype = torch.float32
     last = f"model.layers.{config.num_layers - 1}.input_layernorm.weight"
     if last not in tensors:                             # before a model of as many layers is built for nothing
         raise ValueError(f"{path}: tensor {last} is missing")
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         model = GPT(config)
     weights = {name: _assemble(name, target, config, tensors, path).to(dtype)
                for name, target in model.state_dict().items()
@@ -79,6 +80,17 @@ def load_model(folder_or_file: str | Path, *, dtype: torch.dtype = torch.float32
     if config.tie_embeddings:
         model.vocabulary.weight = model.embedding.weight
     return model.eval().requires_grad_(False)
+
+
+class _Unfilled(TorchFunctionMode):
+    """No random start values: the checkpoint's follow. On the meta device they would also load all of torch.compile,
+    a second's wait."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def save(model: GPT, tokenizer: Tokenizer | None, folder: str | Path) -> None:
@@ -128,7 +140,7 @@ def _assemble(name: str, target: Tensor, config: GPTConfig, tensors: dict[str, T
         if list(tensors[part].shape) != expected:
             raise ValueError(f"{path}: tensor {part} has shape {list(tensors[part].shape)}, but the config asks for "
                              f"{expected}")
-        pieces.append(tensors[part])
+        pieces.append(tensors.pop(part))                # so that the weights are not held twice
     return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
 

@@ -157,7 +157,7 @@ def _dequantise(entry, path: Path) -> Tensor:
         raise ValueError(f"{path}: tensor {entry.name} is stored as {entry.tensor_type.name}, which the gguf package "
                          f"cannot dequantise; use a file in F16, Q8_0, Q4_0, Q4_1 or Q6_K") from None
     shape = [int(n) for n in reversed(entry.shape)]      # GGUF writes the fastest axis first
-    return torch.from_numpy(np.array(weight, dtype=np.float32).reshape(shape))
+    return torch.from_numpy(np.require(weight, np.float32, "W").reshape(shape))     # copies what still lies in the file
 
 
 _REQUIRED = object()
@@ -182,6 +182,8 @@ def _reader(path: Path, _modified: int):
 
     class Reader(gguf.GGUFReader):
         def _get(self, offset, dtype, count=1, *more, **named):     # its own gives less than asked for at a file's end,
+            if type(self.data) is not np.ndarray:                   # a slice of a memmap costs four times an array's
+                self.data = self.data.view(np.ndarray)
             if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):    # and may then loop without end
                 raise ValueError("it ends early")
             return super()._get(offset, dtype, count, *more, **named)
