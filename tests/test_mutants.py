@@ -21,15 +21,18 @@ ALL = [ex for chapter in chapters() for ex in exercises(chapter)]
 
 
 def mutants_of(chapter: str) -> dict:
-    """MUTANTS of tests/mutants/chNN.py, imported by path so that it works from any working directory."""
-    path = MUTANT_DIR / f"ch{chapter}.py"
-    assert path.exists(), f"chapter {chapter} has exercises but no {path.relative_to(ROOT)}"
+    """MUTANTS of tests/mutants/chNN_part.py, imported by path so that it works from any working directory."""
+    names = sorted(path.stem for path in MUTANT_DIR.glob(f"ch{chapter}*.py"))
+    assert names, f"chapter {chapter} has exercises but no {MUTANT_DIR.relative_to(ROOT)}/ch{chapter}_*.py"
     if "mutants" not in sys.modules:
         spec = importlib.util.spec_from_file_location("mutants", MUTANT_DIR / "__init__.py",
                                                       submodule_search_locations=[str(MUTANT_DIR)])
         sys.modules["mutants"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules["mutants"])
-    return importlib.import_module(f"mutants.ch{chapter}").MUTANTS
+    parts = [importlib.import_module(f"mutants.{name}").MUTANTS for name in names]
+    merged = {id: mutants for part in parts for id, mutants in part.items()}
+    assert len(merged) == sum(map(len, parts)), f"chapter {chapter}: two files hold mutants of one exercise"
+    return merged
 
 
 CASES = [

@@ -1,6 +1,6 @@
 """What an exercise is: an id, a task, three hints, and named checks that know the likely mistakes.
 
-One module per chapter, `minilm/lab/exercises/chNN.py`, defines them; AUTHORING.md shows how.
+The modules of a chapter, `minilm/lab/exercises/chNN_part.py`, define them; AUTHORING.md shows how.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -96,10 +97,15 @@ _LOADING: list[str] = []  # chapters being imported; exercises made elsewhere (t
 
 def chapters() -> list[str]:
     """Chapters that have exercises, as two digits: ["01", "02"]."""
+    return sorted({name[2:4] for name in _modules(r"\d\d")} | {id[:2] for id in _REGISTRY})
+
+
+def _modules(chapter: str) -> list[str]:
+    """Names of a chapter's modules: ch01, or its parts such as ch01_layers."""
     from minilm.lab import exercises as package
 
     names = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted({name[2:] for name in names if re.fullmatch(r"ch\d\d", name)} | {id[:2] for id in _REGISTRY})
+    return sorted(name for name in names if re.fullmatch(rf"ch{chapter}(_\w+)?", name))
 
 
 def exercises(chapter: str) -> list[Exercise]:
@@ -127,7 +133,9 @@ def _load(chapter: str) -> None:
     if any(id.startswith(chapter + ".") for id in _REGISTRY):
         return
     with registering(chapter):
-        importlib.import_module(f"minilm.lab.exercises.ch{chapter}")
+        for name in _modules(chapter):
+            sys.modules.pop(f"minilm.lab.exercises.{name}", None)  # an import outside of this registered nothing
+            importlib.import_module(f"minilm.lab.exercises.{name}")
 
 
 @contextlib.contextmanager

@@ -130,7 +130,7 @@ def run_check(check: Check, function: Callable, signature: str) -> Outcome:
     except BaseException as error:
         return _explain(check, error, answer)
     if answer.changed:
-        message = f"your function changes its input {answer.changed} in place; work on a new tensor instead"
+        message = f"your function changes its input {answer.changed} in place; work on a copy instead"
         return Outcome(check.name, "fails", message, (("input", answer.shown_when_changed),))
     return Outcome(check.name, "holds")
 

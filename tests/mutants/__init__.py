@@ -1,4 +1,4 @@
-"""Wrong answers that people really give, one module per chapter; tests/test_mutants.py runs each against the checks."""
+"""Wrong answers that people really give, by chapter; tests/test_mutants.py runs each against the checks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

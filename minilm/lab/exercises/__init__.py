@@ -1,1 +1,1 @@
-"""The exercises, one module per chapter. How to write them: minilm/lab/AUTHORING.md."""
+"""The exercises, chNN_part.py by chapter. How to write them: minilm/lab/AUTHORING.md."""
