@@ -70,15 +70,18 @@ class KVCache:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         start, end = self.length, self.length + k.shape[2]
-        keys, values = self._keys[layer], self._values[layer]
-        keys[:, :, start:end] = k
-        values[:, :, start:end] = v
+        self.write(layer, start, k, v)
         return F.scaled_dot_product_attention(
-            q, keys[:, :, :end], values[:, :, :end], attn_mask=self._mask, is_causal=start == 0 and end > 1,
-            enable_gqa=q.shape[1] != k.shape[1])
+            q, self._keys[layer][:, :, :end], self._values[layer][:, :, :end], attn_mask=self._mask,
+            is_causal=start == 0 and end > 1, enable_gqa=q.shape[1] != k.shape[1])
 
     def end(self, num_tokens: int) -> None:
         self.length += num_tokens
+
+    def write(self, layer: int, start: int, k: Tensor, v: Tensor) -> None:
+        """Put keys and values [B, K, T, D] at tokens start to start + T of one layer."""
+        self._keys[layer][:, :, start : start + k.shape[2]] = k
+        self._values[layer][:, :, start : start + v.shape[2]] = v
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` tokens, as after rejected drafts. Costs nothing: the numbers stay."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minilm.cache import Cache, FullAttention
-from minilm.linear import Linear
+from minilm.linear import Linear, linear
 
 _ROPE_NEEDS = {                                                     # what each kind of rope_scaling must tell
     "default": (), "linear": ("factor",),
@@ -149,6 +149,15 @@ class Attention(nn.Module):
         q, k = rotate(qk, *rope).split((self.heads, self.kv_heads), dim=1)          # (B, H, T, D), (B, K, T, D)
         y = cache.attend(layer, q, k, v)                                            # (B, H, T, D)
         return self.out(y.transpose(1, 2).reshape(B, T, -1))
+
+    def keys_values(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Only the keys, turned, and the values of x[B, T, d], each [B, K, T, D]: for a token that skips this layer."""
+        B, T, _ = x.shape
+        first = self.heads * self.head_size                                         # below the queries' rows
+        bias = None if self.qkv.bias is None else self.qkv.bias[first:]
+        kv = linear(x, self.qkv.weight[first:], bias).view(B, T, -1, self.head_size).transpose(1, 2)
+        k, v = kv.split(self.kv_heads, dim=1)
+        return rotate(k if self.k_norm is None else self.k_norm(k), *rope), v
 
 
 class MLP(nn.Module):
