@@ -38,30 +38,33 @@ _TOP_PARTS = {
 }
 
 
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
 def load(name_or_path: str | Path, *, device: torch.device | str = "cpu",
-         dtype: torch.dtype = torch.float32) -> tuple[GPT, Tokenizer]:
+         dtype: torch.dtype | str = torch.float32) -> tuple[GPT, Tokenizer]:
     """Open a model and its tokenizer, ready for inference.
 
     name_or_path: "minilm-14m", "minilm-1m" or "smollm2-135m-instruct"; a folder in Hugging Face format; a .gguf file;
     or a Hugging Face id such as "Qwen/Qwen3-0.6B" (Llama 2/3, Mistral, Qwen 2, 2.5 and 3, SmolLM2 families).
-    Raises ValueError or FileNotFoundError with what to do when it is unknown, incomplete, damaged or pickled.
+    dtype: of the weights: torch.float32, float64, bfloat16 or float16, or one of these names, such as "bfloat16".
+    Raises ValueError or FileNotFoundError with what to do when it is unknown, incomplete, damaged or pickled, and
+    TypeError for an argument of the wrong type.
     """
-    device = _check_device(device)
+    device, dtype = _check_device(device), _check_dtype(dtype)
     path = pretrained.locate(name_or_path)
     model = load_model(path, dtype=dtype)
-    tokenizer = gguf_file.read_tokenizer(path) if path.is_file() else Tokenizer.from_folder(path)
+    tokenizer = _tokenizer(path)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ValueError(f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, more than the model's "
                          f"{model.config.vocab_size}: they do not belong together")
     return model.to(device), tokenizer
 
 
-def load_model(folder_or_file: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
+def load_model(folder_or_file: str | Path, *, dtype: torch.dtype | str = torch.float32) -> GPT:
     """The model of a Hugging Face folder or a GGUF file, on the CPU, in `dtype`, with no gradients."""
-    path = Path(folder_or_file)
-    if path.suffix in PICKLED:
-        raise ValueError(f"{path} looks like a pickled checkpoint, which can run code when opened; minilm reads only "
-                         f"safetensors and GGUF: convert it with `save_pretrained` in transformers")
+    path, dtype = Path(folder_or_file), _check_dtype(dtype)
+    _refuse_pickled(path)
     if path.is_file():
         config, tensors = gguf_file.read_model(path)
     elif path.is_dir():
@@ -80,6 +83,37 @@ def load_model(folder_or_file: str | Path, *, dtype: torch.dtype = torch.float32
     if config.tie_embeddings:
         model.vocabulary.weight = model.embedding.weight
     return model.eval().requires_grad_(False)
+
+
+def describe(folder_or_file: str | Path) -> str:
+    """What `load` would open, without reading the weights: family, parameters, layers and so on, in one line.
+
+    Raises the errors of `load` for a folder or file that is no model, or that lacks its weights or its tokenizer.
+    """
+    path = Path(folder_or_file)
+    _refuse_pickled(path)
+    if path.is_file():
+        family, config = gguf_file.read_config(path)
+    else:
+        settings, config = _read_config(path)
+        family = settings["model_type"]
+        _weight_files(path)
+    tokens = _tokenizer(path).vocab_size
+    with torch.device("meta"), _Unfilled():
+        parameters = GPT(config).num_parameters()
+    size = f"{parameters / 1e9:.2f} billion" if parameters >= 1e9 else f"{parameters / 1e6:.1f} million"
+    return (f"{family} family, {size} parameters, {config.num_layers} layers of width {config.width}, {tokens:,} "
+            f"tokens, contexts up to {config.max_positions:,}")
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    return gguf_file.read_tokenizer(path) if path.is_file() else Tokenizer.from_folder(path)
+
+
+def _refuse_pickled(path: Path) -> None:
+    if path.suffix in PICKLED:
+        raise ValueError(f"{path} looks like a pickled checkpoint, which can run code when opened; minilm reads only "
+                         f"safetensors and GGUF: convert it with `save_pretrained` in transformers")
 
 
 class _Unfilled(TorchFunctionMode):
@@ -146,22 +180,9 @@ def _assemble(name: str, target: Tensor, config: GPTConfig, tensors: dict[str, T
 
 def _read_folder(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     """Config and tensors of a Hugging Face folder: one safetensors file, or several with an index."""
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} has no config.json, so it is no checkpoint in Hugging Face format")
-    try:
-        config = config_from_hf(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{folder / 'config.json'}: {reason}") from None
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickled = [p.name for p in folder.iterdir() if p.suffix in PICKLED]
-        if pickled:
-            raise ValueError(f"{folder} holds only pickled weights ({pickled[0]}), which can run code when opened; "
-                             f"minilm reads only safetensors and GGUF")
-        raise FileNotFoundError(f"{folder} has no .safetensors file")
+    _, config = _read_config(folder)
     tensors: dict[str, Tensor] = {}
-    for file in files:
+    for file in _weight_files(folder):
         try:
             with safe_open(str(file), framework="pt") as opened:
                 tensors |= {name: opened.get_tensor(name) for name in opened.keys()}
@@ -170,12 +191,47 @@ def _read_folder(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     return config, tensors
 
 
+def _read_config(folder: Path) -> tuple[dict, GPTConfig]:
+    """A Hugging Face folder's settings as they stand in config.json, and as ours."""
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} has no config.json, so it is no checkpoint in Hugging Face format; give a "
+                                f"folder with config.json, tokenizer.json and *.safetensors, or a .gguf file")
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return settings, config_from_hf(settings)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{folder / 'config.json'}: {reason}") from None
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = [p.name for p in folder.iterdir() if p.suffix in PICKLED]
+        if pickled:
+            raise ValueError(f"{folder} holds only pickled weights ({pickled[0]}), which can run code when opened; "
+                             f"minilm reads only safetensors and GGUF")
+        raise FileNotFoundError(f"{folder} has no .safetensors file")
+    return files
+
+
+def _check_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """The dtype, also by its name, or one clear error when no model can run in it."""
+    found = DTYPES.get(str(dtype).removeprefix("torch.")) if isinstance(dtype, torch.dtype | str) else None
+    if found is None:
+        kind = ValueError if isinstance(dtype, torch.dtype | str) else TypeError
+        raise kind(f"dtype {dtype!r} is not one that a model runs in; say torch.float32, or one of the names "
+                   f"{', '.join(DTYPES)}")
+    return found
+
+
 def _check_device(device: torch.device | str) -> torch.device:
     """The device, or one clear error when this machine lacks it."""
     try:
         device = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device {device!r} is not known; say 'cpu', 'cuda' or 'mps'") from None
+    except (RuntimeError, TypeError) as error:
+        kind = ValueError if isinstance(error, RuntimeError) else TypeError
+        raise kind(f"device {device!r} is not known; say 'cpu', 'cuda' or 'mps'") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda' asked for, but PyTorch sees no GPU here; use device='cpu', or see "
                          "`minilm doctor`")

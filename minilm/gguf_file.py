@@ -55,6 +55,13 @@ def read_model(path: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
         return config, tensors
 
 
+def read_config(path: Path) -> tuple[str, GPTConfig]:
+    """The family and the config, without the weights. Raises ValueError on a damaged file."""
+    with _damage_told(path):
+        reader = _open(path)
+        return _field(reader, "general.architecture"), _config(reader, path)
+
+
 def _pairs_apart(weight: Tensor, head_size: int) -> Tensor:
     """Undo llama.cpp's row order. Its "llama" files put the two rows of a rotary pair side by side; ours stand D/2
     apart. weight: [heads · D, d]."""

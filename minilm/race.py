@@ -84,6 +84,11 @@ def first_difference(a: list[int], b: list[int]) -> int | None:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
+def counted(number: int, noun: str) -> str:
+    """"1 round", "2 rounds"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def table(results: list[Result]):
     """The results as a rich table: the same rows at every update."""
     from rich.table import Table
@@ -114,6 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.live import Live
+    from rich.markup import escape
     contestants = chosen(args.only)
     model, tokenizer = minilm.load(args.model, device=args.device)
     prompt = tokenizer.chat(args.prompt) if tokenizer.chat_template else tokenizer.encode(args.prompt)
@@ -125,8 +131,8 @@ def run(args: argparse.Namespace) -> int:
                           "rounds": args.rounds, "results": [r.as_dict() for r in results]}, indent=2))
         return 0
     console = Console()
-    console.print(f"{args.model}, {len(prompt)} prompt tokens, {args.max_new_tokens} new tokens, greedy, "
-                  f"{args.rounds} rounds after a warm-up\n[dim]{args.prompt}[/dim]")
+    console.print(f"{args.model}, {counted(len(prompt), 'prompt token')}, {counted(args.max_new_tokens, 'new token')}, "
+                  f"greedy, {counted(args.rounds, 'round')} after a warm-up\n[dim]{escape(args.prompt)}[/dim]")
     with Live(table([Result(c) for c in contestants]), console=console, auto_refresh=False) as live:
         results = race(course, contestants, rounds=args.rounds,
                        on_update=lambda now: live.update(table(now), refresh=True))

@@ -1,4 +1,6 @@
 """From logits to probabilities to a token: temperature, top-k, top-p, and one draw by inverse CDF."""
+import numbers
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +14,10 @@ class Sampling:
     temperature: logits are divided by it; 0 puts all probability on the largest logit.
     top_k: keep the k most probable tokens and all that tie with the k-th; 0 keeps all (Fan et al. 2018).
     top_p: keep the fewest most probable tokens that together reach p (nucleus sampling, Holtzman et al. 2020, §3.1).
-    The three apply in that order, and what is kept is made to sum to 1 again.
+    The three apply in that order, and what is kept is made to sum to 1 again. At temperature 0 nothing is left for
+    top_k and top_p to cut: the largest logit wins whatever they say. That draws a UserWarning, since who sets them
+    mostly means to sample: `Sampling(top_p=0.9)` is greedy, `Sampling(1.0, top_p=0.9)` samples.
+    Raises TypeError for what is no number, ValueError for a number out of range.
     """
 
     temperature: float = 0.0
@@ -20,12 +25,19 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self):
+        for name in ("temperature", "top_k", "top_p"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise TypeError(f"{name} must be a number; it is {value!r}")
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be 0 (greedy) or more, and finite; it is {self.temperature}")
-        if not isinstance(self.top_k, int) or self.top_k < 0:
+        if not isinstance(self.top_k, numbers.Integral) or self.top_k < 0:
             raise ValueError(f"top_k must be 0 (off) or a positive whole number; it is {self.top_k!r}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1]; it is {self.top_p}")
+        if self.greedy and (self.top_k > 1 or self.top_p < 1):
+            warnings.warn("temperature is 0, so this is greedy, and top_k and top_p change nothing; to sample, give a "
+                          "temperature above 0, such as 1.0", UserWarning, stacklevel=3)    # 3: who wrote Sampling(...)
 
     @property
     def greedy(self) -> bool:

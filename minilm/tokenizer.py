@@ -1,6 +1,8 @@
 """Text to token ids and back: a thin layer over the `tokenizers` library, plus the model's chat template."""
 import hashlib
 import json
+import operator
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,29 +57,37 @@ class Tokenizer:
             (folder / "chat_template.jinja").write_text(self.chat_template, encoding="utf-8")
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of `text`, with a start token if the model was trained with one."""
+        """The tokens of `text`, with a start token if the model was trained with one. Raises TypeError for no text."""
+        _check_text(text)
         return self.backend.encode(text).ids
 
-    def decode(self, ids: list[int]) -> str:
-        """The text of `ids`, without special tokens. Bytes that are no UTF-8 (a cut character) show as U+FFFD."""
-        return self.backend.decode(list(ids), skip_special_tokens=True)
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`, without special tokens. Bytes that are no UTF-8 (a cut character) show as U+FFFD.
+
+        ids: a list, or a tensor [T], of whole numbers. Raises TypeError for anything else, ValueError below 0.
+        """
+        return self.backend.decode(_whole_numbers(ids), skip_special_tokens=True)
 
     def chat(self, user_text: str) -> list[int]:
         """Tokens of a conversation of one request, up to where the assistant's answer begins."""
         return self.chat_batch([user_text])[0]
 
     def chat_batch(self, user_texts: list[str]) -> list[list[int]]:
-        """`chat` of many requests, on all cores."""
+        """`chat` of many requests, on all cores. Raises TypeError for no text."""
+        if isinstance(user_texts, str):
+            raise TypeError("chat_batch takes a list of texts; for one text there is chat")
+        for text in user_texts:
+            _check_text(text)
         if self.chat_template is None:
             raise ValueError("this model has no chat template: it continues text; use encode() instead of chat()")
         texts = [_render(self.chat_template, [{"role": "user", "content": text}], self.special_tokens)
                  for text in user_texts]
         return [encoding.ids for encoding in self.backend.encode_batch(texts, add_special_tokens=False)]
 
-    def pieces(self, ids: list[int]) -> list[str]:
+    def pieces(self, ids: Iterable[int]) -> list[str]:
         """One readable string per token, for pictures; special tokens show by their name."""
         specials = {token: added.content for token, added in self.backend.get_added_tokens_decoder().items()}
-        return [specials.get(i) or self.backend.decode([i], skip_special_tokens=False) for i in ids]
+        return [specials.get(i) or self.backend.decode([i], skip_special_tokens=False) for i in _whole_numbers(ids)]
 
     @property
     def vocab_size(self) -> int:
@@ -104,6 +114,28 @@ def check_same_tokenizer(target: Tokenizer, draft: Tokenizer) -> None:
     if target.fingerprint != draft.fingerprint:
         raise ValueError(f"draft and target use different tokenizers ({draft.vocab_size} and {target.vocab_size} "
                          f"tokens): a draft must be trained with its target's tokenizer")
+
+
+def _check_text(text: str) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"a tokenizer takes text, a str; this is {_shown(text)}")
+
+
+def _whole_numbers(ids: Iterable[int]) -> list[int]:
+    """ids as plain ints, from a list, an array or a tensor."""
+    try:
+        numbers = [operator.index(i) for i in ids]
+    except TypeError:
+        raise TypeError(f"token ids are a list of whole numbers, as encode gives; this is {_shown(ids)}") from None
+    if numbers and not 0 <= min(numbers) <= max(numbers) < 2**32:
+        raise ValueError(f"token ids lie in 0 … vocab_size - 1; these reach from {min(numbers)} to {max(numbers)}")
+    return numbers
+
+
+def _shown(value: object) -> str:
+    """A value of the wrong type, in a few characters."""
+    text = repr(value)
+    return f"{text if len(text) <= 40 else text[:39] + '…'} ({type(value).__name__})"
 
 
 def _render(template: str, messages: list[dict], variables: dict) -> str:

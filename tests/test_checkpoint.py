@@ -1,6 +1,8 @@
 """Checkpoints: what is saved comes back, and every kind of damage is one clear error that names the file."""
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -162,6 +164,40 @@ def test_save_refuses_what_no_family_has(tmp_path):
     (tmp_path / "file").write_text("")
     assert_clear_error(lambda: checkpoint.save(tiny_model(), None, tmp_path / "file"), ValueError, "is a file")
     assert config_to_hf(tiny_model().config, torch.bfloat16, 7)["eos_token_id"] == 7
+
+
+@pytest.mark.parametrize(("dtype", "want"), [
+    ("float32", torch.float32), ("float64", torch.float64), ("torch.bfloat16", torch.bfloat16),
+    ("float16", torch.float16), (torch.float16, torch.float16)], ids=str)
+def test_dtypes_also_go_by_name(dtype, want):
+    """Guards dtype="float16" that fails deep inside, or is read as another."""
+    model, _ = minilm.load("minilm-1m", dtype=dtype)
+    assert {p.dtype for p in model.parameters()} == {want}
+    assert checkpoint.load_model(checkpoint.pretrained.locate("minilm-1m"), dtype=dtype).dtype == want
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [
+    (torch.int8, ValueError), ("int8", ValueError), (torch.complex64, ValueError), ("", ValueError),
+    ("half", ValueError), (None, TypeError), (3, TypeError), (float, TypeError)], ids=str)
+def test_dtypes_no_model_runs_in(dtype, kind, monkeypatch):
+    """Guards weights rounded to whole numbers without a word."""
+    monkeypatch.setattr(checkpoint.pretrained, "locate", lambda *_: pytest.fail("looked for the model first"))
+    assert_clear_error(lambda: minilm.load("minilm-1m", dtype=dtype), kind, f"dtype {dtype!r}", "float32, float64")
+
+
+def test_opening_a_model_fills_nothing_and_compiles_nothing():
+    """Guards the second that random start values cost: on the meta device they load all of torch.compile. It counts in
+    a process of its own, since other tests load it too."""
+    code = ("import sys, minilm; model, _ = minilm.load('minilm-1m'); "
+            "print('torch._dynamo' in sys.modules, any(p.is_meta for p in model.parameters()))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("device", [None, 3.5], ids=str)
+def test_what_is_no_device(device):
+    """Guards torch's list of signatures."""
+    assert_clear_error(lambda: minilm.load("minilm-1m", device=device), TypeError, f"device {device!r} is not known")
 
 
 @pytest.mark.parametrize(("device", "says"), [("cuda", "no GPU here; use device='cpu'"), ("mps", "no Apple GPU"),

@@ -139,6 +139,18 @@ def test_mutant_is_rejected(mutant, tmp_path, monkeypatch):
         check_reads(tmp_path, families=FAMILIES)
 
 
+def test_weights_are_our_own(tmp_path):
+    """Guards tensors that still lie in the file: writing to one would fail, or change it."""
+    write(tmp_path / "m.gguf", model_of("llama"), "llama", Kind.F32)
+    before = (tmp_path / "m.gguf").read_bytes()
+    model = checkpoint.load_model(tmp_path / "m.gguf")
+    for weight in model.parameters():
+        weight.zero_()
+    assert (tmp_path / "m.gguf").read_bytes() == before
+    again = checkpoint.load_model(tmp_path / "m.gguf")
+    assert all(weight.abs().sum() > 0 for weight in again.parameters())
+
+
 def test_six_bits_is_close():
     """Guards this file's own Q6_K writer: the package's reader must find the weights again to 1 part in 32."""
     weight = np.random.default_rng(0).normal(size=(4, 512)).astype(np.float32)

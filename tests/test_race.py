@@ -9,7 +9,7 @@ from minilm.bench.contestants import BASELINE, REGISTRY, Contestant, Course, Tra
 from minilm.cli import main
 from minilm.generation import Generation, Stats
 from minilm.model import GPT, GPTConfig
-from minilm.race import first_difference, race
+from minilm.race import counted, first_difference, race
 
 TINY = GPTConfig(vocab_size=64, num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_size=8, mlp_width=48,
                  max_positions=64, tie_embeddings=False)
@@ -110,6 +110,14 @@ def test_command_line_shows_a_table_and_one_line_errors(capsys):
     assert "do not fit" in capsys.readouterr().err
     assert main(["race", "--model", "nonsense"]) == 2
     assert "Known names" in capsys.readouterr().err
+
+
+def test_one_round_is_no_rounds(capsys):
+    """Guards "1 rounds", and a prompt whose brackets are read as markup."""
+    assert main(["race", "--model", "minilm-1m", "--max-new-tokens", "1", "--rounds", "1", "--prompt", "a [/b] c"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 new token, greedy, 1 round after" in said and "a [/b] c" in said
+    assert [counted(n, "round") for n in (0, 1, 2)] == ["0 rounds", "1 round", "2 rounds"]
 
 
 def test_table_has_a_row_for_everyone_from_the_start():

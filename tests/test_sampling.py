@@ -1,6 +1,8 @@
 """Sampling: probabilities against a slow plain-Python reference, draws by exact enumeration, and wrong versions."""
 import math
+import warnings
 
+import numpy as np
 import pytest
 import torch
 from core_helpers import assert_clear_error, one_thread, tiny_model  # noqa: F401
@@ -100,6 +102,7 @@ def test_mutant_is_rejected(mutant, monkeypatch):
         CHECKS[mutant.check]()
 
 
+@pytest.mark.filterwarnings("ignore:temperature is 0")          # greedy is one of the cases
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4) | st.just(-math.inf), min_size=1, max_size=40).filter(
            lambda row: max(row) > -math.inf),
@@ -155,7 +158,44 @@ def test_the_decoders_first_token_follows_the_distribution():
     ({"temperature": -0.1}, "temperature must be 0 (greedy) or more"), ({"temperature": math.nan}, "it is nan"),
     ({"temperature": math.inf}, "finite"), ({"top_p": 0.0}, "top_p must lie in (0, 1]"), ({"top_p": 1.1}, "it is 1.1"),
     ({"top_p": -1.0}, "top_p"), ({"top_p": math.nan}, "top_p"), ({"top_k": -1}, "top_k must be 0 (off)"),
-    ({"top_k": 2.5}, "it is 2.5")])
+    ({"top_k": 2.5}, "it is 2.5"), ({"top_k": math.nan}, "it is nan")])
 def test_bad_settings(options, says):
     """Guards a bad setting that is found only deep in a run, or never."""
     assert_clear_error(lambda: Sampling(**options), ValueError, says)
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_k", "top_p"])
+@pytest.mark.parametrize("value", ["hot", "1", None, True, False, [1], 1j], ids=repr)
+def test_settings_that_are_no_numbers(name, value):
+    """Guards Python's own "not supported between instances of", and True taken for 1."""
+    assert_clear_error(lambda: Sampling(**{name: value}), TypeError, f"{name} must be a number; it is {value!r}")
+
+
+def test_numbers_of_numpy_are_numbers():
+    """Guards settings that come out of an array."""
+    assert Sampling(np.float32(0.5), np.int64(3), np.float64(0.9)) == Sampling(0.5, 3, 0.9)
+
+
+@pytest.mark.parametrize("options", [{"top_p": 0.9}, {"top_k": 5}, {"top_k": 2, "top_p": 0.1}], ids=str)
+def test_cuts_without_a_temperature_are_told(options):
+    """Guards a run that is greedy while its author believes that it samples; told at the line that says Sampling."""
+    with pytest.warns(UserWarning, match="temperature is 0, so this is greedy") as told:
+        made = Sampling(**options)
+    assert made.greedy and len(told) == 1 and told[0].filename == __file__
+
+
+def test_told_once_in_a_loop():
+    """Guards a warning at every step."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for _ in range(5):
+            Sampling(top_p=0.9)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("made", [(), (0, 1), (1.0, 5, 0.9), (0.8, 0, 0.95)], ids=str)
+def test_no_warning_where_nothing_is_ignored(made):
+    """Guards noise: top_k=1 is greedy by itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Sampling(*made)

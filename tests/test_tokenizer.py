@@ -1,7 +1,9 @@
 """The tokenizer against `AutoTokenizer` on the files that we write, ids and text both ways."""
 import json
 
+import numpy as np
 import pytest
+import torch
 from core_helpers import TEXTS, assert_clear_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -152,4 +154,37 @@ def test_bad_files(tmp_path):
 @pytest.mark.parametrize("text", [b"bytes", 3, None, ["a", "b"]], ids=str)
 def test_only_text_is_encoded(text):
     """Guards a list of words, or ids, taken for text."""
-    assert_clear_error(lambda: _bundled().encode(text), TypeError, "")
+    tokenizer = _bundled()
+    kind = f"({type(text).__name__})"
+    for call in (tokenizer.encode, tokenizer.chat, lambda text: tokenizer.chat_batch(["Hi", text])):
+        assert_clear_error(lambda call=call: call(text), TypeError, "takes text, a str", kind)
+
+
+def test_a_batch_is_a_list():
+    """Guards one text taken for a list of letters."""
+    assert_clear_error(lambda: _bundled().chat_batch("Hi"), TypeError, "takes a list of texts")
+
+
+@pytest.mark.parametrize("ids", ["x", 3, None, [1.5], ["a"], [None], [[1, 2]], torch.ones(2, 3), torch.tensor([0.5])],
+                         ids=str)
+def test_only_whole_numbers_are_decoded(ids):
+    """Guards text, one bare id, probabilities or a batch taken for a list of ids."""
+    for call in (_bundled().decode, _bundled().pieces):
+        assert_clear_error(lambda call=call: call(ids), TypeError, "token ids are a list of whole numbers",
+                           f"({type(ids).__name__})")
+
+
+@pytest.mark.parametrize("ids", [[-1], [5, -3], [2**32], [2**70]], ids=str)
+def test_numbers_that_are_no_ids(ids):
+    """Guards an OverflowError from inside the library."""
+    for call in (_bundled().decode, _bundled().pieces):
+        assert_clear_error(lambda call=call: call(ids), ValueError, "token ids lie in 0", str(min(ids)))
+
+
+def test_ids_in_an_array_or_a_tensor():
+    """Guards the types in which ids come out of a model."""
+    tokenizer = _bundled()
+    ids = tokenizer.encode("Once upon a time")
+    for held in (torch.tensor(ids), np.array(ids), tuple(ids), iter(ids)):
+        assert tokenizer.decode(held) == "Once upon a time"
+    assert tokenizer.pieces(torch.tensor(ids)) == tokenizer.pieces(ids)

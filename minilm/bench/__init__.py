@@ -11,31 +11,49 @@
 """
 import argparse
 
-BENCHMARKS = ("limits", "decode", "linear")
+ROUNDS = 7
+# Each benchmark and the options that mean something to it; --record goes with all.
+BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=BENCHMARKS, help="which benchmark")
-    parser.add_argument("--model", nargs="+", default=["minilm-14m", "smollm2-135m-instruct"], help="for decode")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="paired rounds (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("what", choices=tuple(BENCHMARKS), help="which benchmark")
+    parser.add_argument("--model", nargs="+", metavar="NAME",
+                        help="for decode: which models (default: minilm-14m smollm2-135m-instruct)")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"how often each is timed (default: {ROUNDS})")
+    parser.add_argument("--device", help="for limits and decode: cpu (default) or cuda")
     parser.add_argument("--record", metavar="NAME", help="save the result as minilm/bench/results/NAME.json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """`minilm bench`: measure, print, and record if asked to."""
+    """`minilm bench`: measure, print, and record if asked to. Raises ValueError for an option that has no meaning."""
+    check_options(args)
+    rounds, device = ROUNDS if args.rounds is None else args.rounds, args.device or "cpu"
     if args.what == "limits":
-        from minilm.bench.limits import measure
-        print(measure(args.device))
-        return 0
-    if args.what == "decode":
+        from minilm.bench import limits as benchmark
+        found = benchmark.measure(device, repeats=rounds)
+        measured, shown = found.as_dict(), str(found)
+    elif args.what == "decode":
         from minilm.bench import decode as benchmark
-        measured = benchmark.measure(args.model, rounds=args.rounds, device=args.device)
+        models = args.model or ["minilm-14m", "smollm2-135m-instruct"]
+        measured = benchmark.measure(models, rounds=rounds, device=device)
+        shown = benchmark.show(measured)
     else:
         from minilm.bench import few_rows as benchmark
-        measured = benchmark.measure(rounds=args.rounds)
-    print(benchmark.show(measured))
+        measured = benchmark.measure(rounds=rounds)
+        shown = benchmark.show(measured)
+    print(shown)
     if args.record:
         from minilm.bench.record import write
-        print(f"recorded in {write(args.record, measured, args.device)}")
+        print(f"recorded in {write(args.record, measured, device)}")
     return 0
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raise ValueError, before anything is measured, for an option that the benchmark would ignore, or no rounds."""
+    for option in ("model", "rounds", "device"):
+        if getattr(args, option) is not None and option not in BENCHMARKS[args.what]:
+            takers = " and ".join(name for name, options in BENCHMARKS.items() if option in options)
+            raise ValueError(f"`minilm bench {args.what}` has no --{option}; it belongs to {takers}")
+    if args.rounds is not None and args.rounds < 1:
+        raise ValueError(f"--rounds must be at least 1; it is {args.rounds}")

@@ -5,7 +5,7 @@ import minilm
 from minilm.bench import limits
 from minilm.bench.contestants import BASELINE, Course, chosen
 from minilm.bench.cost import forward_pass
-from minilm.race import PROMPT, race
+from minilm.race import PROMPT, counted, race
 
 
 def measure(names: list[str], *, max_new_tokens: int = 128, rounds: int = 7, device: str = "cpu") -> dict:
@@ -28,8 +28,9 @@ def measure(names: list[str], *, max_new_tokens: int = 128, rounds: int = 7, dev
 
 def show(measured: dict) -> str:
     """The measurement as a few lines of text."""
-    lines = [f"reads {measured['read_bytes_per_second'] / 1e9:.1f} GB/s; batch 1, {measured['max_new_tokens']} new "
-             f"tokens, medians of {measured['rounds']} paired rounds"]
+    lines = [f"reads {measured['read_bytes_per_second'] / 1e9:.1f} GB/s; batch 1, "
+             f"{counted(measured['max_new_tokens'], 'new token')}, medians of "
+             f"{counted(measured['rounds'], 'paired round')}"]
     for row in measured["rows"]:
         lines.append(f"{row['model']:22} {row['name']:15} {row['tokens_per_second']:7.1f} tokens/s  "
                      f"{row['read_limit_share']:5.0%} of the read limit  {row['speed_up']:5.2f} of autoregressive")

@@ -53,6 +53,12 @@ class Limits:
         """The least time for this work, with reading and multiplying at the same time."""
         return max(flops / self.flops_per_second, num_bytes / self.bytes_per_second)
 
+    def as_dict(self) -> dict:
+        """All samples and the two limits, to be recorded."""
+        return {"benchmark": "limits", "name": self.name, "read_bytes_per_second": self.bytes_per_second,
+                "flops_per_second": self.flops_per_second, "reads": list(self.reads),
+                "multiplies": list(self.multiplies)}
+
     def __str__(self) -> str:
         return (f"{self.name}: reads {self.bytes_per_second / 1e9:,.1f} GB/s, multiplies "
                 f"{self.flops_per_second / 1e9:,.0f} GFLOP/s, ridge at {self.ridge:.1f} FLOP/byte")
