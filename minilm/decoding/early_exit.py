@@ -6,7 +6,7 @@ al. 2020); those of CALM are in `calm`.
 
 What a skipped layer still owes is its keys and values: later tokens may run deeper and attend there. As in CALM
 (Schuster et al. 2022), the token's last hidden state stands in for the states it never had, and each skipped
-layer projects it with its own weights: `ExitCache` does so when a deeper token first needs it, for all that wait at once.
+layer projects it with its own weights: `ExitCache` does so when a deeper token first needs it, for all waiting ones.
 """
 import math
 from collections.abc import Callable, Sequence
