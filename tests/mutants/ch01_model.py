@@ -5,10 +5,11 @@ import torch
 from mutants import Mutant
 
 
-def flops(c, context, *, per=2, kv=None, mlp=3, vocabulary=1, products=2):
-    heads = 2 * c.num_heads + 2 * (kv or c.num_kv_heads)
-    n = c.num_layers * c.width * (heads * c.head_size + mlp * c.mlp_width) + vocabulary * c.vocab_size * c.width
-    return per * n + products * per * c.num_layers * context * c.num_heads * c.head_size
+def flops(c, context, *, per=2, kv=None, mlp=3, vocabulary=1, products=2, size=None, read=None):
+    query = size or c.num_heads * c.head_size
+    columns = 2 * query + 2 * (kv or c.num_kv_heads) * c.head_size + mlp * c.mlp_width
+    n = c.num_layers * c.width * columns + vocabulary * c.vocab_size * c.width
+    return per * n + products * per * c.num_layers * context * (read or c.num_heads * c.head_size)
 
 
 def all_parameters(c, context):
@@ -20,6 +21,17 @@ def agreement(model, ids, *, head=None, pick=lambda top: top, want=lambda tops: 
         tops = [pick((head or model.head)(x).argmax(-1)) for x in model.layer_outputs(ids)]
     tops = tops[: len(tops) - drop]
     return [(top == want(tops)).double().mean().item() for top in tops]
+
+
+def unrounded(model, ids):
+    tops = torch.stack([model.head(x).argmax(-1) for x in model.layer_outputs(ids)])
+    return (tops == tops[-1]).double().mean(dim=(1, 2))
+
+
+def with_embedding(model, ids):
+    states = [model.embed(ids), *model.layer_outputs(ids)]
+    tops = [model.head(x).argmax(-1) for x in states]
+    return [(top == tops[-1]).double().mean().item() for top in tops]
 
 
 def accuracy(model, ids):
@@ -50,6 +62,11 @@ MUTANTS = {
         Mutant("embedding multiplied", lambda c, n: flops(c, n, vocabulary=2), "looked up, not multiplied"),
         Mutant("no attention", lambda c, n: flops(c, n, products=0), "attention itself is probably missing"),
         Mutant("half of attention", lambda c, n: flops(c, n, products=1), "attention has two products"),
+        Mutant("width for H D in projections", lambda c, n: flops(c, n, size=c.width), "using `width` for a query's"),
+        Mutant("width for H D in attention", lambda c, n: flops(c, n, read=c.width), "using `width` in attention"),
+        Mutant("width for H D in both", lambda c, n: flops(c, n, size=c.width, read=c.width), "`width` for HD, in"),
+        Mutant("a float", lambda c, n: flops(c, n) / 1, "returns a float; it should return an int"),
+        Mutant("a tensor", lambda c, n: torch.tensor(flops(c, n)), "it should return an int"),
         Mutant("2 x all parameters", all_parameters, "untied head costs"),
     ],
     "01.6": [
@@ -59,6 +76,13 @@ MUTANTS = {
         Mutant("first row only", lambda m, ids: agreement(m, ids, pick=lambda t: t[0]), "first row of the batch"),
         Mutant("each with the next", neighbours, "the one after it"),
         Mutant("without the last layer", no_last_layer, "last layer is probably missing"),
+        Mutant("the input tokens", lambda m, ids: agreement(m, ids, want=lambda _: ids), "with the input tokens"),
+        Mutant("with the embedding", with_embedding, "it is no layer"),
+        Mutant("percent", lambda m, ids: [100 * share for share in agreement(m, ids)], "giving percent"),
+        Mutant("rounds", lambda m, ids: [round(share, 2) for share in agreement(m, ids)], "rounding to 2 digits"),
+        Mutant("without the head", lambda m, ids: agreement(m, ids, head=lambda x: x), "the head is missing"),
+        Mutant("a tensor", unrounded, "it should return a list"),
+        Mutant("a list of tensors", lambda m, ids: list(unrounded(m, ids)), "add .item()"),
         Mutant("counts, not shares", counts, "divide by how many"),
     ],
 }

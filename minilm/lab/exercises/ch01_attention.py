@@ -1,6 +1,7 @@
 """Exercises of chapter 01: attention."""
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from minilm.lab.exercise import Exercise, agree, expect
 
@@ -21,13 +22,13 @@ ex = Exercise(
 )
 
 
-def attend(q, k, v, *, scale=None, group=None, future=1, axis=-1):
+def attend(q, k, v, *, scale=None, group=None, future=1, axis=-1, fill=float("-inf"), bias=0.0):
     """The reference; the keywords make the wrong ones. q[B, H, T, D], k and v [B, K, T, D] -> [B, H, T, D]"""
     T, D = q.shape[2:]
     group = group or (lambda kv: kv.repeat_interleave(q.shape[1] // k.shape[1], dim=1))
-    scores = q @ group(k).transpose(-2, -1) / (D**0.5 if scale is None else scale)
+    scores = q @ group(k).transpose(-2, -1) / (D**0.5 if scale is None else scale) + bias
     if future is not None:
-        scores = scores.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(future), float("-inf"))
+        scores = scores.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(future), fill)
     return scores.softmax(axis) @ group(v)
 
 
@@ -57,6 +58,8 @@ def _(answer):
         "the mask is probably missing: token t may read tokens 0 to t only": lambda *a: attend(*a, future=None),
         "you are probably masking the past: the future is above the diagonal": _looks_ahead,
         "you are probably masking after softmax, so rows no longer sum to 1; put -inf in before": _masked_late,
+        "a score of 0 is a score like any other, exp(0) = 1: mask with -inf, before softmax": lambda *a: attend(
+            *a, fill=0.0),
         "the square root of D is probably missing: divide the scores by D ** 0.5": lambda *a: attend(*a, scale=1.0),
         "you are probably dividing by D; divide by its square root": lambda *a: attend(*a, scale=a[0].shape[-1]),
         "softmax is probably over the wrong axis: each query's row sums to 1": lambda *a: attend(*a, axis=-2),
@@ -71,7 +74,39 @@ def _(answer):
         "you are probably tiling heads as 0 1 0 1 (repeat); runs are 0 0 1 1 (repeat_interleave)": _tiled})
 
 
-@ex.check("keeps float64", mistake="make the mask from q's dtype, or use masked_fill")
+@ex.check("the future stays hidden where scores are large", mistake="scores here are 20,000 and -20,000; is a row NaN?")
 def _(answer):
-    q, k, v = _qkv(1, 2, 1, 3, 4, torch.float64)
-    expect(answer(q, k, v), attend(q, k, v), tol=1e-10)
+    q, k = torch.full((1, 1, 3, 4), 100.0), torch.tensor([-100.0, 100.0, 0.0])[:, None].expand(1, 1, 3, 4)
+    v = torch.tensor([[1.0, 2.0], [3.0, 5.0], [7.0, 11.0]])[None, None]
+    added = attend(q, k, v, future=None, bias=torch.full((3, 3), -1e4).triu(1))
+    expect(answer(q, k, v), attend(q, k, v), wrong={
+        "the future leaks in where scores are below your mask's value: mask with float('-inf')": attend(
+            q, k, v, fill=-1e4),
+        "the future leaks in where scores are large: what you add to them should be -inf, not a number": added})
+
+
+@ex.check("keeps float64")
+def _(answer):
+    got = answer(*_qkv(1, 2, 1, 3, 4, torch.float64))
+    assert got.dtype == torch.float64, f"your answer has dtype {str(got.dtype)[6:]}; it should be float64, as q is"
+    assert not torch.equal(got, got.float().double()), "you round to float32 on the way; compute in the dtype of q"
+
+
+class _Calls(TorchFunctionMode):
+    """Notes the names of the PyTorch functions that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.names.add(getattr(function, "__name__", ""))
+        return function(*args, **(kwargs or {}))
+
+
+@ex.check("is written out")  # `minilm grade` runs answers in another process, whose calls this doesn't see
+def _(answer):
+    with _Calls() as calls:
+        answer(*_qkv(1, 2, 1, 3, 4))
+    assert "scaled_dot_product_attention" not in calls.names, (
+        "you call PyTorch's scaled_dot_product_attention; the task is to write it: scores, mask, softmax, sum")

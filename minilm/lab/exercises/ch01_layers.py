@@ -71,10 +71,11 @@ def _(answer):
     expect(answer(torch.zeros(1, 4), torch.ones(4)), torch.zeros(1, 4))
 
 
-@ex.check("keeps the dtype", mistake="the result should have the dtype of x")
+@ex.check("keeps the dtype")
 def _(answer):
-    x, weight = torch.randn(2, 4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
-    expect(answer(x, weight), rms_norm(x, weight), tol=1e-12)
+    got = answer(torch.randn(2, 4, dtype=torch.float64), torch.randn(4, dtype=torch.float64))
+    assert got.dtype == torch.float64, f"your answer has dtype {str(got.dtype)[6:]}; it should be float64, as x is"
+    assert not torch.equal(got, got.float().double()), "you round to float32 on the way; compute in the dtype of x"
 
 
 # --- 01.2 -------------------------------------------------------------------------------------------------------------
@@ -103,6 +104,15 @@ def _neighbours(x, cos, sin):
     return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
 
 
+def _even_odd(x, cos, sin):
+    a, b = x[..., ::2], x[..., 1::2]
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+def _stacked(x, cos, sin):
+    return torch.stack(rotate(x, cos, sin).chunk(2, dim=-1), dim=-1)
+
+
 def _angles(T, D, dtype=torch.float32):
     angles = torch.arange(T, dtype=dtype)[:, None] * 100.0 ** -(torch.arange(D // 2, dtype=dtype) / (D // 2))
     return angles.cos(), angles.sin()
@@ -116,6 +126,14 @@ def _(answer):
     agree(answer, rotate, cases, wrong={
         "you are probably turning the wrong way: the first half takes minus sin": lambda x, c, s: rotate(x, c, -s),
         "you are probably pairing neighbours (0, 1), (2, 3); here pair i is (i, i + D/2)": _neighbours,
+        "you are probably cutting x into even and odd numbers; its halves are x.chunk(2, dim=-1)": _even_odd,
+        "you stack the two halves; put them side by side again: torch.cat((..., ...), dim=-1)": _stacked,
+        "you stack the two halves, which mixes them as 0 D/2 1 ...; put them side by side: torch.cat": (
+            lambda x, c, s: _stacked(x, c, s).flatten(-2)),
+        "your halves are in the wrong order: the new a comes first, then the new b": lambda x, c, s: torch.cat(
+            rotate(x, c, s).chunk(2, -1)[::-1], -1),
+        "you are probably subtracting where the second half adds: b cos + a sin": lambda x, c, s: torch.cat(
+            (rotate(x, c, s).chunk(2, -1)[0], rotate(x, c, -s).chunk(2, -1)[1]), -1),
         "you are probably turning only the first half; the second is b cos + a sin": lambda x, c, s: torch.cat(
             (rotate(x, c, s).chunk(2, -1)[0], x.chunk(2, -1)[1]), -1),
         "you are probably adding where the first half subtracts: a cos - b sin": lambda x, c, s: torch.cat(
@@ -161,7 +179,7 @@ def _(answer):
     cases = [(torch.randn(*shape, d), torch.randn(m, d), torch.randn(m, d), torch.randn(d, m))
              for shape, d, m in (((1,), 2, 3), ((4,), 3, 5), ((2, 3), 4, 8))]
     F = torch.nn.functional
-    agree(answer, swiglu, cases, wrong={
+    wrong = {
         "you are probably applying silu to up; the gate gets it": lambda x, g, u, d: swiglu(x, u, g, d),
         "you are probably using sigmoid; silu(z) is z * sigmoid(z)": lambda *a: swiglu(*a, act=torch.sigmoid),
         "you are probably using gelu; that is GEGLU": lambda *a: swiglu(*a, act=F.gelu),
@@ -170,4 +188,11 @@ def _(answer):
             F.silu(x @ g.T) + x @ u.T) @ d.T,
         "silu goes on the gate alone, before the product": lambda x, g, u, d: F.silu((x @ g.T) * (x @ u.T)) @ d.T,
         "the activation is probably missing: silu on the gate": lambda *a: swiglu(*a, act=lambda z: z),
-    })
+    }
+    try:
+        agree(answer, swiglu, cases, wrong=wrong)
+    except RuntimeError as error:
+        if "cannot be multiplied" not in str(error):
+            raise
+        advice = "a .T is probably missing or in excess: x @ gate.T, x @ up.T, (...) @ down.T"
+        raise AssertionError(f"two shapes don't fit together; {advice}") from None

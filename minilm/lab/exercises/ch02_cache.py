@@ -27,11 +27,11 @@ def append_and_attend(keys, values, q, k, v):
     return _attend(keys, values, q), keys, values
 
 
-def _attend(keys, values, q, scale=True, tiled=False):
+def _attend(keys, values, q, scale=True, tiled=False, axis=-1):
     group = q.shape[0] // keys.shape[0]
     spread = (lambda x: x.repeat(group, 1, 1)) if tiled else (lambda x: x.repeat_interleave(group, dim=0))
     scores = torch.einsum("hd,hsd->hs", q, spread(keys)) / (q.shape[-1] ** 0.5 if scale else 1)
-    return torch.einsum("hs,hsd->hd", scores.softmax(-1), spread(values))
+    return torch.einsum("hs,hsd->hd", scores.softmax(axis), spread(values))
 
 
 def _variant(**change):
@@ -56,6 +56,21 @@ def _not_kept(keys, values, q, k, v):
     return append_and_attend(keys, values, q, k, v)[0], keys, values
 
 
+def _crossed(keys, values, q, k, v):
+    y, values, keys = append_and_attend(values, keys, q, v, k)
+    return y, keys, values
+
+
+def _summed(keys, values, q, k, v):
+    _, keys, values = append_and_attend(keys, values, q, k, v)
+    return values.sum(dim=1).repeat_interleave(q.shape[0] // k.shape[0], dim=0), keys, values
+
+
+def _causal_of_one(keys, values, q, k, v):
+    _, keys, values = append_and_attend(keys, values, q, k, v)
+    return values[:, 0].repeat_interleave(q.shape[0] // k.shape[0], dim=0), keys, values
+
+
 def _overwrites(keys, values, q, k, v):
     keys, values = keys.clone(), values.clone()
     keys[:, -1], values[:, -1] = k, v
@@ -68,6 +83,12 @@ WRONG_1 = {
     "you are probably not dividing the scores by the square root of D": _variant(scale=False),
     "you are probably grouping heads as 0 1 0 1; key-value head 0 serves the first H/K query heads: repeat_interleave":
         _variant(tiled=True),
+    "softmax is probably over the wrong axis: the weights of each head's S + 1 tokens sum to 1": _variant(axis=0),
+    "softmax is probably over an axis of length 1, so each weight is 1; it goes over the tokens": _summed,
+    "keys and values are probably swapped: keys make the scores, values are summed": _crossed,
+    "you are probably appending k to values and v to keys": lambda keys, values, q, k, v: append_and_attend(
+        keys, values, q, v, k),
+    "is_causal=True with one query lets it read the first token alone; the newest reads all: no mask": _causal_of_one,
     "you are probably putting the new token in front; append it behind the old ones": _in_front,
     "you are probably returning the old keys and values: the next token will miss this one": _not_kept,
 }
@@ -132,6 +153,10 @@ WRONG_2 = {
         lambda N, L, K, D, c, b, s, r: r / ((N + b * c * 2 * L * K * D) * s)),
     "you are probably counting numbers; the rate is in bytes": lambda N, L, K, D, c, b, s, r: (
         b * r / (N + b * c * 2 * L * K * D)),
+    "the cache is in bytes, too: only the weights are multiplied by bytes_per_number": lambda N, L, K, D, c, b, s, r: (
+        b * r / (N * s + b * c * 2 * L * K * D)),
+    "the weights are in bytes, too: only the cache is multiplied by bytes_per_number": lambda N, L, K, D, c, b, s, r: (
+        b * r / (N + b * c * 2 * L * K * D * s)),
     "that is seconds per token; turn it over": lambda N, L, K, D, c, b, s, r: (
         (N + b * c * 2 * L * K * D) * s / (b * r)),
     "the cache is missing: with a long context it is most of what is read": lambda N, L, K, D, c, b, s, r: (
@@ -141,7 +166,7 @@ WRONG_2 = {
 
 @ex2.check("counts weights and caches in bytes", mistake="write down what one pass reads, in bytes, term by term")
 def _(answer):
-    cases = [(1000.0, 2, 1, 4, 0, 1, 4, 8000.0), (1000.0, 2, 1, 4, 10, 3, 2, 9000.0),
+    cases = [(1000.0, 2, 1, 4, 0, 1, 4, 8000.0), (1000.0, 2, 1, 4, 10, 3, 4, 9000.0),
              (8e9, 32, 8, 128, 4096, 16, 2, 3e12)]
     agree(answer, read_limit, cases, wrong=WRONG_2)
 
@@ -179,6 +204,8 @@ WRONG_3 = {
         lambda n, h: torch.ones(n, h + n, dtype=torch.bool).tril(),
     "a token may read itself: your diagonal is one too low": lambda n, h: torch.ones(n, h + n).bool().tril(h - 1),
     "your diagonal is one too high: token i sees token i + 1": lambda n, h: torch.ones(n, h + n).bool().tril(h + 1),
+    "the old tokens come first: your columns begin with the new ones": lambda n, h: torch.cat(
+        (chunk_mask(n, 0), torch.ones(n, h, dtype=torch.bool)), dim=1),
     "True should mean may read; yours is the reverse": lambda n, h: ~chunk_mask(n, h),
     "new tokens see later ones of the same chunk; only the old ones are open to all":
         lambda n, h: torch.ones(n, h + n, dtype=torch.bool),

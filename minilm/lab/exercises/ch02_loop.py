@@ -1,6 +1,8 @@
 """Exercises of chapter 02: the decode loop."""
 
 from minilm.lab.exercise import Exercise, expect
+from minilm.lab.expect import Failed
+from minilm.lab.values import kind
 
 # --- 02.7 -------------------------------------------------------------------------------------------------------------
 
@@ -34,6 +36,8 @@ def _scripted(script):
     fed = []
 
     def step(feed):
+        if not isinstance(feed, (list, tuple)):
+            raise Failed(f"step takes a list of ints, and you feed it {kind(feed)}: feed [token], a list of one")
         fed.append(list(feed))
         return script[len(fed) - 1]
 
@@ -45,6 +49,7 @@ def _(answer):
     step, _ = _scripted([7, 8, 9, 10, 11])
     expect(answer(step, [1, 2], 3), [7, 8, 9], wrong={
         "return the new tokens only, without the prompt": [1, 2, 7, 8, 9],
+        "a pass's token is lost: step takes the whole prompt in one pass, not token by token": [8, 9, 10],
         "you stop one token too early": [7, 8], "you go one token past max_new_tokens": [7, 8, 9, 10]})
 
 
@@ -54,7 +59,6 @@ def _(answer):
     answer(step, [1, 2], 3)
     expect(fed, [[1, 2], [7], [8]], wrong={
         "you feed the whole text each time; the cache would hold it twice": [[1, 2], [1, 2, 7], [1, 2, 7, 8]],
-        "you feed the prompt token by token; prefill is one pass": [[1], [2], [7], [8]],
         "you make a pass whose token you throw away": [[1, 2], [7], [8], [9]],
         "you feed the prompt again and again; after the first pass feed the newest token": [[1, 2]] * 3})
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from minilm.lab.exercise import Exercise, agree, expect
+from minilm.lab.values import difference, kind
 
 # --- 02.4 -------------------------------------------------------------------------------------------------------------
 
@@ -41,6 +42,10 @@ WRONG_4 = {
         shape_logits(x, t), k if t else 0, 0.0),
     "a cut token's logit should become -inf; 0 is an ordinary logit": lambda x, t, k=0: _keep(
         x / t, k, 0.0).softmax(-1),
+    "a cut token's logit should become -inf; once the largest is subtracted, 0 is the largest": lambda x, t, k=0: _keep(
+        (x - x.max()) / t, k, 0.0).softmax(-1),
+    "you cut the k-th largest, too: mask what is smaller than it (<), not what equals it (<=)": (
+        lambda x, t, k=0: shape_logits(x, t, k - 1 if k else 0)),
     "you keep one token too many": lambda x, t, k=0: shape_logits(x, t, k + 1 if k else 0),
     "you are probably ignoring top_k": lambda x, t, k=0: shape_logits(x, t),
     "you are probably ignoring the temperature": lambda x, t, k=0: shape_logits(x, 1.0, k),
@@ -55,6 +60,16 @@ def _(answer):
     cases = [(x, 1.0, 0), (x, 0.5, 0), (x, 2.0, 2), (torch.randn(9), 0.7, 3), (torch.randn(50), 1.3, 10),
              (x.double(), 0.5, 2)]
     agree(answer, shape_logits, cases, wrong=WRONG_4)
+
+
+@ex4.check("where tokens tie with the k-th largest, keeps k or all of them",
+           mistake="a tie must not cut both: at least top_k tokens stay")
+def _(answer):
+    x = torch.tensor([2.0, 1.0, 1.0, 0.0])
+    right = [x.masked_fill(torch.tensor(cut), float("-inf")).softmax(-1)
+             for cut in ([False] * 3 + [True], [False, False, True, True], [False, True, False, True])]
+    got = answer(x, 1.0, 2)
+    expect(got, next((want for want in right if difference(got, want) is None), right[0]))
 
 
 @ex4.check("temperature 0 is greedy", mistake="logits / 0 is inf or NaN: give temperature 0 its own branch")
@@ -107,6 +122,12 @@ def _nucleus(probs, stays, back=True, scale=True, sort=True):
     return torch.zeros_like(probs).scatter(0, ids, kept) if back else kept
 
 
+def _ascending(probs, top_p):
+    ordered, ids = probs.sort(stable=True)
+    kept = ordered * (ordered.cumsum(0) - ordered < top_p)
+    return torch.zeros_like(probs).scatter(0, ids, kept / kept.sum())
+
+
 ONE_TOO_MANY = "you keep one token too many: where the mass before a token has reached top_p, it goes"
 WRONG_5 = {
     "you drop the token that crosses top_p; without it the mass does not reach top_p": lambda p, t: _nucleus(
@@ -119,6 +140,11 @@ WRONG_5 = {
         p, lambda o: o.cumsum(0) - o < t, back=False),
     "you walk through the tokens by id; sort by probability first": lambda p, t: _nucleus(
         p, lambda o: o.cumsum(0) - o < t, sort=False),
+    "you are probably sorting in ascending order: sort(descending=True)": _ascending,
+    "gather(0, ids) and kept[ids] sort once more; scatter(0, ids, kept) puts each back at its id": lambda p, t: (
+        _nucleus(p, lambda o: o.cumsum(0) - o < t, back=False)[p.sort(descending=True, stable=True).indices]),
+    "that is min-p: it keeps what reaches top_p times the largest; a nucleus adds up until it reaches top_p": (
+        lambda p, t: p * (p >= t * p.max()) / (p * (p >= t * p.max())).sum()),
     "you are probably keeping tokens with a probability above top_p; it is their sum that counts": lambda p, t: (
         p * (p >= min(t, p.max())) / (p * (p >= min(t, p.max()))).sum()),
 }
@@ -170,7 +196,7 @@ def draw(probs, uniform):
 WRONG_6 = {
     "you take the first token whose sum is at least `uniform`; at uniform = 0 that can have probability 0: greater": (
         lambda p, u: int((p.cumsum(0) >= u).nonzero()[0])),
-    "you are probably taking the most probable token; draw by `uniform`": lambda p, u: int(p.argmax()),
+    "you are probably taking the most probable token; `uniform` decides": lambda p, u: int(p.argmax()),
     "you are probably walking from the most probable down; walk by id": lambda p, u: int(
         p.sort(descending=True, stable=True).indices[draw(p.sort(descending=True).values, u)]),
     "you are cutting 0 to 1 into equal pieces; a token's piece is as long as its probability": lambda p, u: int(
@@ -178,6 +204,14 @@ WRONG_6 = {
     "you are one token too far: the sum includes the token itself": lambda p, u: draw(p, u) + 1,
     "you are one token too early: the sum includes the token itself": lambda p, u: max(draw(p, u) - 1, 0),
 }
+
+
+@ex6.check("the same uniform number draws the same token")
+def _(answer):
+    p = torch.full((4,), 0.25)
+    first = answer(p, 0.3)
+    for _ in range(20):
+        assert difference(answer(p, 0.3), first) is None, "your draw has randomness of its own; use the uniform given"
 
 
 @ex6.check("follows the cumulative sum", mistake="take [0.2, 0.5, 0.3] by hand: 0 to 0.2 is token 0, up to 0.7 token 1")
@@ -193,6 +227,12 @@ def _(answer):
     p = torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0])
     for u, want in ((0.0, 1), (0.5, 3), (0.25, 1)):
         expect(answer(p, u), want, wrong={greater: lambda u=u: WRONG_6[greater](p, u)})
+
+
+@ex6.check("returns a plain int")
+def _(answer):
+    got = answer(torch.tensor([0.2, 0.5, 0.3]), 0.3)
+    assert type(got) is int, f"your function returns {kind(got)}; it should return an int: int(...) makes one"
 
 
 @ex6.check("survives sums that end below 1", mistake="the total may be 0.9999999: scale `uniform` by it")
