@@ -141,9 +141,12 @@ def chart(trace: Sequence[Pass], bytes_per_token: float) -> Chart:
     theme.label(work, len(trace), cached[-1], f"{cached[-1]:,} with a cache", theme.BLUE)
     theme.title(work, "Tokens through the model, summed")
     ticks = range(1, len(trace) + 1, max(1, len(trace) // 6))
-    work.set(xlabel="pass", ylim=(0, None), xlim=(1, len(trace) * 1.42), xticks=ticks)
+    work.set(xlabel="pass", ylabel="tokens", ylim=(0, None), xlim=(0.5, len(trace) * 1.42), xticks=ticks)
     held = [(step.context + step.fed) * bytes_per_token / 1024 for step in trace]
     memory.bar(passes, held, color=[theme.ORANGE if step.context == 0 else theme.SKY for step in trace])
+    if trace[0].context == 0:
+        memory.text(1, held[0] / 2, "prompt", rotation=90, ha="center", va="center", fontsize=8.5,
+                    color=theme.ink(theme.ORANGE))
     theme.title(memory, "The price: memory held")
     memory.set(xlabel="pass", ylabel="KiB", xticks=ticks)
     return Chart(fig, f"work and memory of {len(trace)} passes")
@@ -167,7 +170,8 @@ def _short(text: str, most: int = 13) -> str:
 
 
 def memory(name: str, weights: float, bytes_per_token: float, context: int, batch: int, *, room: float = 80e9) -> str:
-    """Weights and KV cache as one bar against a device's memory of `room` bytes, for `batch` texts of `context`."""
+    """Weights and KV cache as one bar against a device's memory of `room` bytes, for `batch` conversations of
+    `context` tokens."""
     cache = bytes_per_token * context * batch
     width, scale = 560, 560 / (1.25 * room)
     fit = weights + cache <= room
@@ -181,10 +185,11 @@ def memory(name: str, weights: float, bytes_per_token: float, context: int, batc
               svg.label(8 + room * scale, 6, f"room: {room / 1e9:.0f} GB", size=12, anchor="middle", color=theme.MUTED)]
     if weights + cache > 1.25 * room:
         shapes.append(svg.arrow(end, 41, end + 18, 41, color=theme.VERMILLION, width=3, head=10))
-    words = (f"{name}: weights {weights / 1e9:.1f} GB + cache {batch} × {context:,} tokens × {size(bytes_per_token)} = "
-             f"{cache / 1e9:.1f} GB")
+    words = (f"{name}: weights {weights / 1e9:.1f} GB + cache {_count(batch, 'conversation')} × {context:,} tokens × "
+             f"{size(bytes_per_token)} = {cache / 1e9:.1f} GB")
     most = max(int((room - weights) // (bytes_per_token * context)), 0)
-    verdict = f"✓ fits, and so would {most:,} such texts" if fit else f"✗ does not fit; at most {most:,} such texts do"
+    limit = f"the most that fit is {most:,} {'conversation' if most == 1 else 'conversations'} of {context:,} tokens"
+    verdict = f"{'✓ fits' if fit else '✗ does not fit'}; {limit}"
     lines = "".join(f'<div style="font:13px/1.5 {theme.FONT}">{line}</div>' for line in (words, verdict))
     return html.card(svg.drawing(690, 72, *shapes, title=words) + lines)
 

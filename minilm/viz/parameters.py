@@ -29,7 +29,8 @@ def flops(config: GPTConfig, context: int) -> dict[str, int]:
     """FLOPs of one token's forward pass when it reads `context` tokens (itself among them).
 
     A multiply-add is 2. weights: 2N. attention: 4·L·context·H·D, for the scores and for the weighted sum of values.
-    Kaplan et al. 2020, eq. 2.2, has half of that: the mean over a causal text of that length.
+    Kaplan et al. 2020, eq. 2.2, has half of that attention term at a context of n_ctx (as if averaged over a causal
+    text) and an N without the vocabulary matrix.
     """
     c = config
     return {"weights": 2 * multiplied(c), "attention": 4 * c.num_layers * context * c.num_heads * c.head_size}
@@ -45,26 +46,37 @@ def short(number: float) -> str:
 
 def chart(configs: dict[str, GPTConfig]) -> Chart:
     """One bar a model, cut by where its parameters sit."""
-    fig, ax = theme.figure(height=0.65 + 0.62 * len(configs))
+    fig, ax = theme.figure(height=0.65 + 0.72 * len(configs))
     for row, config in enumerate(configs.values()):
         parts, start = count(config), 0.0
         total = sum(parts.values())
         for part, number in parts.items():
             share = number / total
             ax.barh(row, share, left=start, height=0.62, color=COLORS[part], edgecolor="white", linewidth=1.5)
-            if share > 0.07:
-                ax.text(start + share / 2, row, f"{part}\n{short(number)}", ha="center", va="center", fontsize=8.5,
-                        color=theme.ink(COLORS[part]))
+            _name(ax, row, start, share, part, number)
             start += share
         ax.text(1.01, row, short(total), va="center", fontweight="bold")
     ax.set_yticks(range(len(configs)), configs)
     ax.tick_params(axis="y", length=0, labelsize=10)
-    ax.invert_yaxis()
     ax.set_xlim(0, 1.08)
+    ax.set_ylim(len(configs) - 0.3, -0.5)
     ax.set_xticks([])
     ax.spines[:].set_visible(False)
     theme.title(ax, "Where the parameters sit (norms are too few to see)")
     return Chart(fig, f"parameters of {len(configs)} models")
+
+
+def _name(ax, row: int, start: float, share: float, part: str, number: int) -> None:
+    """Write a piece's part and number into it, or under it when it is narrow; not at all when it can't be seen."""
+    middle = start + share / 2
+    if share > 0.1:
+        ax.text(middle, row, f"{part}\n{short(number)}", ha="center", va="center", fontsize=8.5,
+                color=theme.ink(COLORS[part]))
+    elif share > 0.01:
+        side = "left" if start == 0 else "right" if start + share > 0.99 else "center"
+        x = {"left": start, "right": start + share, "center": middle}[side]
+        ax.text(x, row + 0.36, f"{part} {short(number)}", ha=side, va="top", fontsize=8.5,
+                color=theme.readable(COLORS[part]))
 
 
 def _bar(share: float, width: int = 120) -> str:

@@ -50,7 +50,7 @@ def chart(limits: Limits, points: Sequence[Point], *, title: str = "") -> Chart:
         ax.plot([p.cost.intensity for p in mine], [p.flops_per_second for p in mine], **style)
         for i, p in enumerate(mine):
             text = p.name if i else f"{role}, {p.name}"             # the first says what the line is
-            above = role == "decode"                                # the other side of prefill's, which may be near
+            above = role == "decode" and i > 0                      # the other side of prefill's, which may be near
             theme.label(ax, p.cost.intensity, p.flops_per_second, text, color, dx=3 if above else 6,
                         dy=10 if above else -9, ha="right" if above else "left", fontsize=8)
     ax.set(xscale="log", yscale="log", xlim=(low, high), xlabel="arithmetic intensity (FLOP per byte moved)",
@@ -58,8 +58,8 @@ def chart(limits: Limits, points: Sequence[Point], *, title: str = "") -> Chart:
     ax.yaxis.set_major_formatter(lambda v, _: short(v))
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     ax.minorticks_off()
-    theme.label(ax, high, limits.flops_per_second, f"matrix rate {short(limits.flops_per_second)}FLOP/s", theme.GREY,
-                dx=-2, dy=7, ha="right")
+    theme.label(ax, high, limits.flops_per_second, f"the roof: multiplies {short(limits.flops_per_second)}FLOP/s",
+                theme.GREY, dx=-2, dy=7, ha="right")
     foot = ax.get_ylim()[0]
     theme.label(ax, limits.ridge, foot, f"ridge: {limits.ridge:.1f}", theme.GREY, dx=5, dy=8)
     _slanted(fig, ax, limits, low)
@@ -72,7 +72,7 @@ def _slanted(fig, ax, limits: Limits, low: float) -> None:
     fig.draw_without_rendering()
     x0, x1 = low * 1.1, limits.ridge
     (ax0, ay0), (ax1, ay1) = ax.transData.transform([(x0, limits.attainable(x0)), (x1, limits.attainable(x1))])
-    theme.label(ax, x0, limits.attainable(x0), f"reads {limits.bytes_per_second / 1e9:,.3g} GB/s", theme.GREY, dx=2,
+    theme.label(ax, x0, limits.attainable(x0), f"the roof: reads {short(limits.bytes_per_second)}B/s", theme.GREY, dx=2,
                 dy=8, rotation=math.degrees(math.atan2(ay1 - ay0, ax1 - ax0)), rotation_mode="anchor")
 
 
@@ -87,7 +87,8 @@ def view(limits: Limits, cost: Cost, role: str, *, name: str = "", note: str = "
     shapes = [*axes.grid(), svg.path([axes.at(axes.x0, limits.attainable(axes.x0)), corner,
                                       axes.at(axes.x1, limits.flops_per_second)], color="#9A9A9A", width=2.5),
               svg.line(*corner, corner[0], BOTTOM, color="#9A9A9A", width=1, dashed=True),
-              svg.label(corner[0] + 5, BOTTOM - 10, f"ridge {ridge:,.4g}", size=11, color=theme.MUTED)]
+              svg.label(corner[0] + 5, BOTTOM - 10, f"ridge {ridge:,.4g}", size=11, color=theme.MUTED),
+              *_roof_names(limits, axes, corner)]
     color, (x, y) = theme.role(role).color, axes.at(cost.intensity, roof)
     shapes += [svg.line(x, y, x, BOTTOM, color=color, width=1.5), svg.circle(x, y, 7, fill=color, stroke=theme.DARK)]
     flat = cost.intensity > ridge
@@ -96,6 +97,16 @@ def view(limits: Limits, cost: Cost, role: str, *, name: str = "", note: str = "
     words = html.table([_words(limits, cost)], ["work", "moved", "intensity", "by arithmetic", "by memory", "at least",
                                                 "bound by"], caption=note)
     return html.card(html.stack(svg.drawing(WIDTH, HEIGHT, *shapes, title="roofline"), words))
+
+
+def _roof_names(limits: Limits, axes: "_Axes", corner: tuple[float, float]) -> list[str]:
+    """What the lines of the roof are: the read rate beside the slanted one, the matrix rate beside the flat one."""
+    half = (axes.x0 * limits.ridge) ** 0.5                           # the middle of the slanted line, on a log scale
+    x, y = axes.at(half, limits.attainable(half))
+    reads, multiplies = short(limits.bytes_per_second), short(limits.flops_per_second)
+    return [svg.label(x - 10, y - 8, f"the roof: reads {reads}B/s", size=12, color=theme.MUTED, anchor="end"),
+            svg.label(corner[0] - 16, corner[1] - 2, f"the roof: multiplies {multiplies}FLOP/s", size=12,
+                      color=theme.MUTED, anchor="end")]
 
 
 def _words(limits: Limits, cost: Cost) -> list[str]:

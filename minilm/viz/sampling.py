@@ -107,7 +107,7 @@ def _strip(tokens: list[str], after: Tensor, uniform: float, drawn: int) -> str:
 
 
 def chart(tokens: list[str], logits: Tensor, settings: dict[str, Sampling], *, rows: int = 12) -> Chart:
-    """The same still: one panel for each named setting, bars filled where kept and dashed where cut."""
+    """The same still: one panel for each named setting, bars filled where kept and dashed where cut, and the count."""
     logits = logits.detach().double().cpu()
     before = torch.softmax(logits, -1)
     top = before.topk(min(rows, len(logits))).indices.tolist()
@@ -121,6 +121,8 @@ def chart(tokens: list[str], logits: Tensor, settings: dict[str, Sampling], *, r
                 ax.barh(row, before[token].item(), height=0.72, facecolor="none", edgecolor=CUT, linestyle=(0, (2, 2)))
                 ax.text(before[token].item(), row, " ✗", color=CUT, va="center", fontsize=8)
         theme.title(ax, name)
+        ax.text(0.97, 0.03, f"{int((after > 0).sum()):,} of\n{len(after):,} kept", transform=ax.transAxes, ha="right",
+                va="bottom", fontsize=8.5, color=theme.readable(KEPT))
         ax.set_xlabel("probability")
         ax.set_yticks(range(len(top)), [html.visible(tokens[t])[:12] for t in top], family="monospace")
         ax.tick_params(axis="y", length=0)

@@ -60,13 +60,21 @@ def test_size(num_bytes, text):
 
 
 def test_memory_says_what_fits():
-    """Guards the verdict: 80 GB less 20 GB of weights are 60 texts of 1 GB."""
+    """Guards the verdict: 80 GB less 20 GB of weights are 60 conversations of 1 GB."""
     fits = kv_cache.memory("m", 20e9, 1e6, 1000, 60, room=80e9)
     full = kv_cache.memory("m", 20e9, 1e6, 1000, 61, room=80e9)
-    assert "✓ fits, and so would 60" in fits and "✗ does not fit; at most 60" in full
-    assert "at most 0" in kv_cache.memory("m", 90e9, 1e6, 1000, 1, room=80e9)
+    most = "the most that fit is 60 conversations of 1,000 tokens"
+    assert f"✓ fits; {most}" in fits and f"✗ does not fit; {most}" in full
+    assert "fit is 0 conversations" in kv_cache.memory("m", 90e9, 1e6, 1000, 1, room=80e9)
+    assert "cache 1 conversation ×" in kv_cache.memory("m", 90e9, 1e6, 1000, 1, room=80e9)
 
 
 def test_charts_draw():
     assert kv_cache.chart(TRACE, 1024).png().startswith(b"\x89PNG")
     assert kv_cache.growth_chart((1, 2), {"a": (0.1, 0.2), "b": (0.1, 0.1)}).png().startswith(b"\x89PNG")
+
+
+def test_chart_says_which_bar_is_the_prompt():
+    """Guards a bar of another colour that nothing explains."""
+    _, memory = kv_cache.chart(TRACE, 1024).figure.axes
+    assert [(text.get_text(), text.get_position()[0]) for text in memory.texts] == [("prompt", 1)]

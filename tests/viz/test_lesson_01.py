@@ -84,6 +84,15 @@ def test_flops_are_what_pytorch_counts(model):
     assert counter.get_total_flops() == T * sum(parameters.flops(CONFIG, T).values())
 
 
+def test_every_piece_of_the_bars_is_named():
+    """Guards narrow pieces, such as an untied vocabulary matrix, left without a word."""
+    llama = GPTConfig(vocab_size=128_256, num_layers=32, width=4096, num_heads=32, num_kv_heads=8, head_size=128,
+                      mlp_width=14_336, tie_embeddings=False)
+    (ax,) = parameters.chart({"8B": llama}).figure.axes
+    words = [text.get_text().replace("\n", " ") for text in ax.texts]
+    assert words == ["embedding 525M", "attention 1.34B", "MLP 5.64B", "vocabulary 525M", "8.03B"]
+
+
 def test_short_numbers():
     assert [parameters.short(n) for n in (12, 1234, 13_902_080, 8.03e9)] == ["12", "1.23k", "13.9M", "8.03B"]
 

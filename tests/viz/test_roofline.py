@@ -53,3 +53,13 @@ def test_chart_draws():
     points = [roofline.Point("prefill 8", "prefill", Cost(1e8, 1e6), 0.1),
               roofline.Point("1", "decode", Cost(1e6, 2e6), 0.1)]
     assert roofline.chart(ROOF, points).png().startswith(b"\x89PNG")
+
+
+def test_the_roof_is_named_on_its_lines():
+    """Guards a grey line that nothing names, in the chart or the explorer, and rates exchanged."""
+    point = roofline.Point("1", "decode", Cost(1e6, 2e6), 0.1)
+    names = ["the roof: multiplies 10 GFLOP/s", "the roof: reads 1 GB/s"]
+    (ax,) = roofline.chart(ROOF, [point]).figure.axes
+    assert [text.get_text() for text in ax.texts if "roof" in text.get_text()] == names
+    view = roofline.view(ROOF, point.cost, "decode")
+    assert all(f">{name}</text>" in view for name in names)

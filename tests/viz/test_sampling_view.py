@@ -45,3 +45,11 @@ def test_the_rest_is_counted():
 def test_chart_draws():
     settings = {"t": Sampling(0.5), "k": Sampling(1.0, top_k=2)}
     assert sampling.chart(TOKENS, LOGITS, settings).png().startswith(b"\x89PNG")
+
+
+def test_chart_counts_what_is_kept():
+    """Guards a count of the tokens shown instead of the whole vocabulary's."""
+    settings = {"all": Sampling(1.0), "three": Sampling(1.0, top_k=3)}
+    axes = sampling.chart(TOKENS, LOGITS, settings, rows=2).figure.axes
+    assert [[t.get_text() for t in ax.texts if "kept" in t.get_text()] for ax in axes] == [
+        ["4 of\n4 kept"], ["3 of\n4 kept"]]
