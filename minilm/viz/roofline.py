@@ -50,7 +50,7 @@ def chart(limits: Limits, points: Sequence[Point], *, title: str = "") -> Chart:
         ax.plot([p.cost.intensity for p in mine], [p.flops_per_second for p in mine], **style)
         for i, p in enumerate(mine):
             text = p.name if i else f"{role}, {p.name}"             # the first says what the line is
-            above = role == "decode" and i > 0                      # the other side of prefill's, which may be near
+            above = _above(p, [other for other in points if other.role != role], role == "decode" and i > 0)
             theme.label(ax, p.cost.intensity, p.flops_per_second, text, color, dx=3 if above else 6,
                         dy=10 if above else -9, ha="right" if above else "left", fontsize=8)
     ax.set(xscale="log", yscale="log", xlim=(low, high), xlabel="arithmetic intensity (FLOP per byte moved)",
@@ -65,6 +65,16 @@ def chart(limits: Limits, points: Sequence[Point], *, title: str = "") -> Chart:
     _slanted(fig, ax, limits, low)
     theme.title(ax, title or f"The roofline of {limits.name}")
     return Chart(fig, f"roofline with {len(points)} points")
+
+
+def _above(point: Point, others: Sequence[Point], default: bool) -> bool:
+    """Whether a point's name goes over it: where the other line runs near, to the side that is away from it."""
+    line = sorted((math.log(p.cost.intensity), math.log(p.flops_per_second)) for p in others)
+    x, y = math.log(point.cost.intensity), math.log(point.flops_per_second)
+    for (x0, y0), (x1, y1) in zip(line, line[1:], strict=False):
+        if x0 <= x < x1:
+            return y > y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return default
 
 
 def _slanted(fig, ax, limits: Limits, low: float) -> None:

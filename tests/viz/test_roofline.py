@@ -63,3 +63,11 @@ def test_the_roof_is_named_on_its_lines():
     assert [text.get_text() for text in ax.texts if "roof" in text.get_text()] == names
     view = roofline.view(ROOF, point.cost, "decode")
     assert all(f">{name}</text>" in view for name in names)
+
+
+def test_names_of_points_keep_away_from_the_other_line():
+    """Guards two names on one spot where a decode point lies just under the prefill line, or just over it."""
+    line = [roofline.Point("", "prefill", Cost(intensity, 1), intensity / rate) for intensity, rate in ((1, 1), (4, 4))]
+    under, over = (roofline.Point("", "decode", Cost(2, 1), 2 / rate) for rate in (1.9, 2.1))
+    assert not roofline._above(under, line, True) and roofline._above(over, line, False)
+    assert roofline._above(roofline.Point("", "decode", Cost(9, 1), 1), line, True)     # no line there
