@@ -5,6 +5,8 @@
     contestants who takes part in races and benchmarks: one registry
     decode      plain decoding beside `transformers` and beside the read limit
     few_rows    the product that decoding is made of, by the library's call and by ours
+    exits       early exit: what every policy loses, and how fast the calibrated ones are
+    exit_losses, exit_cost, edit_tasks      what `exits` stands on
     record      recorded results and their machine
 
 `results/` holds recorded runs.
@@ -13,7 +15,8 @@ import argparse
 
 ROUNDS = 7
 # Each benchmark and the options that mean something to it; --record goes with all.
-BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",)}
+BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",),
+              "exit-losses": (), "exits": ("rounds",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +41,17 @@ def run(args: argparse.Namespace) -> int:
         models = args.model or ["minilm-14m", "smollm2-135m-instruct"]
         measured = benchmark.measure(models, rounds=rounds, device=device)
         shown = benchmark.show(measured)
-    else:
+    elif args.what == "linear":
         from minilm.bench import few_rows as benchmark
         measured = benchmark.measure(rounds=rounds)
+        shown = benchmark.show(measured)
+    elif args.what == "exit-losses":
+        from minilm.bench import exits as benchmark
+        measured = benchmark.measure_losses()
+        shown = "record it with --record early_exit_losses: `minilm bench exits` and lesson 04 read it"
+    else:
+        from minilm.bench import exits as benchmark
+        measured = benchmark.measure_speed(rounds=rounds)
         shown = benchmark.show(measured)
     print(shown)
     if args.record:

@@ -9,46 +9,55 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from minilm.bench import record
 from minilm.decoding.calm import ExitHead, saturation, softmax_response
 from minilm.decoding.early_exit import entropy
 from minilm.model import GPT
 from minilm.training.sampler import LeftPaddedCache
 
-# (layer, hidden[B, d], before[B, d], logits() -> [B, V]) -> score[B]
-Measure = Callable[[int, Tensor, Tensor, Callable[[], Tensor]], Tensor]
+
+class Seen:
+    """What a measure may look at after a layer, for the rows that are still there: rows[n] says which ones they are."""
+
+    def __init__(self, model: GPT, rows: Tensor, hidden: Tensor, before: Tensor, first: bool):
+        self.model, self.rows, self.hidden, self.before, self.first = model, rows, hidden, before, first
+
+    def logits(self) -> Tensor:
+        return self.model.head(self.hidden)
 
 
-def by_softmax(layer: int, hidden: Tensor, before: Tensor, logits: Callable[[], Tensor]) -> Tensor:
-    return softmax_response(logits())
+Measure = Callable[[Seen], Tensor]                                  # -> score[n]; larger is surer
 
 
-def by_saturation(layer: int, hidden: Tensor, before: Tensor, logits: Callable[[], Tensor]) -> Tensor:
-    return saturation(hidden, before)
+def by_softmax(seen: Seen) -> Tensor:
+    return softmax_response(seen.logits())
 
 
-def by_entropy(layer: int, hidden: Tensor, before: Tensor, logits: Callable[[], Tensor]) -> Tensor:
-    """Negative, so that larger is surer, as with the confidences."""
-    return -entropy(logits())
+def by_saturation(seen: Seen) -> Tensor:
+    return saturation(seen.hidden, seen.before)
+
+
+def by_entropy(seen: Seen) -> Tensor:
+    """Negative, so that larger is surer."""
+    return -entropy(seen.logits())
 
 
 class ByPatience:
     """Exits in a row that named the same token as the one before; a token's first exit starts the count anew."""
 
-    def __init__(self, first_exit: int):
-        self.first_exit = first_exit
+    def __init__(self, most_rows: int):
+        self.count, self.last = torch.zeros(2, most_rows, dtype=torch.long)
 
-    def __call__(self, layer: int, hidden: Tensor, before: Tensor, logits: Callable[[], Tensor]) -> Tensor:
-        named = logits().argmax(-1)
-        if layer == self.first_exit:
-            self.count = torch.zeros_like(named)
-        else:
-            self.count = torch.where(named == self.last, self.count + 1, 0)
-        self.last = named
-        return self.count
+    def __call__(self, seen: Seen) -> Tensor:
+        named, rows = seen.logits().argmax(-1), seen.rows
+        again = (named == self.last[rows]) & (not seen.first)
+        self.count[rows] = torch.where(again, self.count[rows] + 1, 0)
+        self.last[rows] = named
+        return self.count[rows]
 
 
 def by_classifier(head: ExitHead) -> Measure:
-    return lambda layer, hidden, before, logits: head(hidden)
+    return lambda seen: head(seen.hidden)
 
 
 @torch.inference_mode()
@@ -96,12 +105,12 @@ def _step(model: GPT, token: Tensor, cache: LeftPaddedCache, thresholds: Tensor,
     rope = model.rotary(cache.begin(1), x.dtype)
     for layer, block in enumerate(model.layers):
         before, x = x, torch.where(gone, x, block(x, rope, cache, layer))
-        if layer + 1 in exits:
-            hidden = x[:, 0]
-            score = measure(layer + 1, hidden, before[:, 0], lambda hidden=hidden: model.head(hidden))
-            leaves = (score >= thresholds) & ~gone[:, 0, 0]
-            depth = torch.where(leaves, layer + 1, depth)
-            gone = gone | leaves[:, None, None]
+        rows = (depth == model.config.num_layers).nonzero()[:, 0]               # still there
+        if layer + 1 in exits and len(rows):
+            score = measure(Seen(model, rows, x[rows, 0], before[rows, 0], layer + 1 == min(exits)))
+            leaving = rows[score >= thresholds[rows]]
+            depth[leaving] = layer + 1
+            gone[leaving] = True
     cache.end(1)
     return model.head(x[:, 0]).argmax(-1), depth
 
@@ -116,3 +125,14 @@ def rouge_l(a: Sequence[int], b: Sequence[int]) -> float:
         for j, y in enumerate(b):
             row[j + 1] = above[j] + 1 if x == y else max(above[j + 1], row[j])
     return 2 * row[-1] / (len(a) + len(b))
+
+
+def load_losses() -> dict:
+    """The recorded losses (`minilm bench exit-losses`); losses and depths are float64 tensors [example, threshold]."""
+    recorded = record.read("early_exit_losses")
+    for one_set in recorded["sets"].values():
+        for measure in one_set["measures"]:
+            for key in ("textual", "risk", "layers"):
+                if measure[key] is not None:
+                    measure[key] = torch.tensor(measure[key], dtype=torch.float64)
+    return recorded
