@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from minilm.bench import BENCHMARKS, decode, few_rows, limits, record
+from minilm.bench import BENCHMARKS, decode, exits, few_rows, limits, record
 from minilm.bench.limits import Limits
 from minilm.cli import main
 
@@ -24,6 +24,9 @@ def calls(monkeypatch):
     monkeypatch.setattr(limits, "measure", note("limits", FOUND))
     monkeypatch.setattr(decode, "measure", note("decode", rows))
     monkeypatch.setattr(few_rows, "measure", note("linear", rows))
+    monkeypatch.setattr(exits, "measure_losses", note("exit-losses", {}))
+    speeds = {"delta": 0.1, "epsilon": 0.05, "rounds": 1, "prompts": 1, "rows": []}
+    monkeypatch.setattr(exits, "measure_speed", note("exits", speeds))
     return seen
 
 
@@ -32,7 +35,9 @@ def calls(monkeypatch):
     ("limits --rounds 3 --device cuda", ("limits", "cuda", {"repeats": 3})),
     ("decode", ("decode", ["minilm-14m", "smollm2-135m-instruct"], {"rounds": 7, "device": "cpu"})),
     ("decode --model a b --rounds 2 --device cuda", ("decode", ["a", "b"], {"rounds": 2, "device": "cuda"})),
-    ("linear --rounds 5", ("linear", {"rounds": 5}))])
+    ("linear --rounds 5", ("linear", {"rounds": 5})),
+    ("exit-losses", ("exit-losses", {})),
+    ("exits --rounds 2", ("exits", {"rounds": 2}))])
 def test_options_reach_the_benchmark(calls, line, call):
     assert main(["bench", *line.split()]) == 0
     assert calls == [call]
@@ -50,7 +55,7 @@ def test_an_option_is_used_or_refused(calls, capsys, what, option):
         assert "3" in repr(calls[0])
 
 
-@pytest.mark.parametrize("what", BENCHMARKS)
+@pytest.mark.parametrize("what", [what for what, options in BENCHMARKS.items() if "rounds" in options])
 @pytest.mark.parametrize("rounds", ["0", "-2"])
 def test_no_rounds_are_refused(calls, capsys, what, rounds):
     assert main(["bench", what, "--rounds", rounds]) == 2

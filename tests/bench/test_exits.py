@@ -23,7 +23,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_batch_answers_as_the_decoder_does(family):
-    """Guards the shortcut: rows of other lengths and thresholds in one batch, each as if it were alone, to the layer."""
+    """Guards the shortcut: rows of many lengths and thresholds in one batch, each as if alone, to the layer."""
     measure, policy, sign, thresholds = FAMILIES[family]
     model = tiny_model(seed=3, dtype=torch.float64, num_layers=5)
     prompts = [[5, 17, 80], [4], [9, 9, 2, 44, 31], [60, 1]]
