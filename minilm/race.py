@@ -30,7 +30,7 @@ class Result:
         return self.new_tokens / statistics.median(self.seconds) if self.seconds else float("nan")
 
     def as_dict(self) -> dict:
-        return {"name": self.contestant.name, "chapter": self.contestant.chapter,
+        return {"name": self.contestant.name, "chapter": self.contestant.chapter, "exact": self.contestant.exact,
                 "tokens_per_second": self.tokens_per_second, "speed_up": self.speed_up,
                 "tokens_per_pass": self.tokens_per_pass, "same_as_baseline": self.differs_at is None,
                 "differs_at": self.differs_at, "seconds": self.seconds}

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from minilm import checkpoint
-from minilm.decoding import autoregressive
+from minilm.decoding import Entropy, ExitPolicy, Patience, SoftmaxResponse, autoregressive, early_exit
 from minilm.generation import Generation, Stats
 from minilm.model import GPT
 from minilm.tokenizer import Tokenizer
@@ -33,20 +33,24 @@ class Course:
 
 @dataclass(frozen=True)
 class Contestant:
-    """name: the row's label.  chapter: the lesson that explains it.  run: decodes the course greedily."""
+    """name: the row's label.  chapter: the lesson that explains it.  run: decodes the course greedily.
+
+    exact: whether it promises the baseline's output; early exit does not.
+    """
 
     name: str
     chapter: int
     run: Callable[[Course], Generation] = field(repr=False)
+    exact: bool = True
 
 
 REGISTRY: dict[str, Contestant] = {}
 
 
-def contestant(name: str, chapter: int) -> Callable:
+def contestant(name: str, chapter: int, exact: bool = True) -> Callable:
     """Enter the decorated function, Course -> Generation, into the race under `name`."""
     def enter(run: Callable[[Course], Generation]) -> Callable[[Course], Generation]:
-        REGISTRY[name] = Contestant(name, chapter, run)
+        REGISTRY[name] = Contestant(name, chapter, run, exact)
         return run
     return enter
 
@@ -100,3 +104,25 @@ def _(course: Course) -> Generation:
 @contestant(BASELINE, chapter=2)
 def _(course: Course) -> Generation:
     return autoregressive(course.model, course.prompt, course.max_new_tokens)
+
+
+def _early_exit(course: Course, policy: ExitPolicy) -> Generation:
+    """With four exits, from a quarter of the layers to five eighths."""
+    L = course.model.config.num_layers
+    exits = sorted({min(max(1, round(L * share)), L - 1) for share in (1 / 4, 3 / 8, 1 / 2, 5 / 8)})
+    return early_exit(course.model, course.prompt, course.max_new_tokens, policy, exits=exits)
+
+
+@contestant("exit by entropy", chapter=3, exact=False)
+def _(course: Course) -> Generation:
+    return _early_exit(course, Entropy(0.1))
+
+
+@contestant("exit by patience", chapter=3, exact=False)
+def _(course: Course) -> Generation:
+    return _early_exit(course, Patience(2))
+
+
+@contestant("CALM", chapter=4, exact=False)
+def _(course: Course) -> Generation:
+    return _early_exit(course, SoftmaxResponse(0.95))

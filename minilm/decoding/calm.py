@@ -73,7 +73,11 @@ class ExitHead:
     @classmethod
     def load(cls, model: GPT, name_or_path: str = "minilm-14m-exit-classifier") -> "ExitHead":
         """The head trained for `model`. ValueError when it was trained for another."""
-        return cls(**heads.read(name_or_path, model))
+        tensors = heads.read(name_or_path, model)
+        if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != {"weight": (model.config.width,), "bias": ()}:
+            raise ValueError(f"{name_or_path} is no exit classifier: that is a weight[{model.config.width}] and a bias, "
+                             f"and it holds {', '.join(sorted(tensors))}")
+        return cls(**tensors)
 
     def save(self, path, model: GPT) -> None:
         heads.write(path, {"weight": self.weight, "bias": self.bias}, model)
