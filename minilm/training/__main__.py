@@ -1,6 +1,7 @@
 """python -m minilm.training STEP --folder RUN: make the bundled checkpoints, one step at a time or all of them.
 
-Each step reads what the steps before it left in the folder.
+Each step reads what the steps before it left in the folder. The steps for heads (exit-classifier, request-classifier,
+lens) also run alone: without --folder they take the bundled models and write into the package.
 """
 import argparse
 import json
@@ -12,6 +13,7 @@ import minilm
 from minilm import checkpoint
 from minilm.model import GPT
 from minilm.tokenizer import Tokenizer
+from minilm.training import heads
 from minilm.training.bpe import train_tokenizer
 from minilm.training.card import write_card
 from minilm.training.corpus import make_corpus
@@ -26,7 +28,7 @@ VOCABULARY = 8192
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m minilm.training", description=__doc__)
     parser.add_argument("steps", nargs="+", choices=[*STEPS, "all"], metavar="step", help=f"{', '.join(STEPS)} or all")
-    parser.add_argument("--folder", type=Path, required=True, help="where everything is read and written")
+    parser.add_argument("--folder", type=Path, help="where everything is read and written")
     parser.add_argument("--teacher", default="smollm2-135m-instruct", help="who writes the corpus")
     parser.add_argument("--minutes", type=float, default=8.0, help="time limit of each step")
     parser.add_argument("--train-steps", type=int, help="stop each training after so many steps")
@@ -34,7 +36,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="of sampling (default: 2048 on a GPU, 16 elsewhere)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--toy", action="store_true", help="a tiny run of everything, for a test on a CPU")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.folder is None and not HEADS.keys() >= set(args.steps):
+        parser.error(f"--folder is needed; only {', '.join(HEADS)} can do without")
+    return args
 
 
 def save_bf16(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
@@ -91,13 +96,17 @@ def card_step(args: argparse.Namespace) -> None:
 
 
 STEPS = {"corpus": corpus_step, "tokenizer": tokenizer_step, "pretrain": pretrain_step, "own-text": own_text_step,
-         "distil": distil_step, "evaluate": evaluate_step, "card": card_step}
+         "distil": distil_step, "evaluate": evaluate_step}
+HEADS = {"exit-classifier": heads.exit_classifier_step, "request-classifier": heads.request_classifier_step,
+         "lens": heads.lens_step}
+STEPS |= HEADS | {"card": card_step}
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     on_gpu = args.device != "cpu"
-    args.folder.mkdir(parents=True, exist_ok=True)
+    if args.folder is not None:
+        args.folder.mkdir(parents=True, exist_ok=True)
     args.dtype = torch.bfloat16 if on_gpu else torch.float32
     args.batch_size = args.batch_size or (2048 if on_gpu else 16)
     args.new_tokens = 32 if args.toy else 256

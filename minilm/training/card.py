@@ -1,5 +1,6 @@
 """The model card: README.md beside the checkpoints, written from what a run left behind, so that no figure is typed."""
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from minilm.model import GPTConfig
@@ -8,6 +9,26 @@ from minilm.training.evaluate import SAMPLING
 from minilm.training.pretrain import EARLY_WEIGHT
 
 TEMPLATE = Path(__file__).parent / "card_template.md"
+HEADS_INTRODUCTION = """## Heads
+
+Small parts trained beside frozen models, in `heads/`. Made by `python -m minilm.training exit-classifier
+request-classifier lens`, which wrote these figures; all are of held-out prompts and of greedy answers to them."""
+EXIT_CLASSIFIER = """`minilm-14m-exit-classifier`: one linear map for all layers, CALM's (Schuster et al. 2022, App. D),
+trained on {positions:,} positions of the model's own text. How often each exit names the last layer's token, over
+{held_out_positions:,} positions, and how well three confidences tell there whether it does (area under the ROC curve):
+
+"""
+REQUEST_CLASSIFIER = """`minilm-14m-request-classifier`: a linear classifier after every layer, on the last token's
+state, which names the kind of a request, one of {classes}. The first {words_left_out} words, which often tell it, are
+left out. Trained on {prompts:,} prompts; share of {held_out_prompts:,} held-out ones that are right:
+
+"""
+LENS = """`smollm2-135m-instruct-lens`: for each of these exits of SmolLM2-135M-Instruct an affine map to the last
+layer's state, by least squares on {trained_positions:,} positions of its own text, then {steps} steps on the KL to the
+last layer's distribution over {words:,} common tokens. How often the exit names the last layer's token, over
+{held_out_positions:,} positions: read as it is, through the least-squares map, and through the lens that is shipped:
+
+"""
 
 
 def write_card(folder: Path, into: Path) -> Path:
@@ -28,10 +49,50 @@ def write_card(folder: Path, into: Path) -> Path:
         prompts=result["prompts"], max_new_tokens=result["max_new_tokens"], agreement=_agreement(result),
         positions_greedy=result["positions_greedy"], positions_sampled=result["positions_sampled"],
         draft_greedy=result["draft_accepted_greedy"], draft_sampled=result["draft_accepted_temperature_1"],
-        show_temperature=SAMPLING.temperature, show_top_p=SAMPLING.top_p, samples=_samples(result))
+        show_temperature=SAMPLING.temperature, show_top_p=SAMPLING.top_p, samples=_samples(result),
+        heads=heads_section(folder / "heads"))
     path = into / "README.md"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def heads_section(folder: Path) -> str:
+    """What heads.json in `folder` tells, as the card's part "## Heads"; empty if there is none."""
+    path = folder / "heads.json"
+    if not path.is_file():
+        return ""
+    facts, parts = json.loads(path.read_text(encoding="utf-8")), [HEADS_INTRODUCTION]
+    if "exit_classifier" in facts:
+        found = facts["exit_classifier"]
+        rows = {"layer": range(1, len(found["right"]) + 1), "exit is right": found["right"],
+                **{name: found[name] for name in ("softmax", "saturation", "classifier")}}
+        parts.append(EXIT_CLASSIFIER.format(**found) + _table(rows))
+    if "request_classifier" in facts:
+        found = facts["request_classifier"]
+        parts.append(REQUEST_CLASSIFIER.format(**found)
+                     + _table({"layer": range(1, len(found["accuracy"]) + 1), "right": found["accuracy"]}))
+    if "lens" in facts:
+        found = facts["lens"]
+        parts.append(LENS.format(**found) + _table({"layer": found["exits"], **{
+            name.replace("_", " "): shares for name, shares in found["agreement"].items()}}))
+    return "\n\n".join(parts) + "\n"
+
+
+def refresh_heads(folder: Path) -> None:
+    """Write the section anew in the card beside the heads' folder, if there is a card."""
+    card = folder.parent / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    before, next_section, after = text.partition("## Ten answers")
+    if next_section:
+        before = before.partition("## Heads")[0]
+        card.write_text(f"{before}{heads_section(folder)}\n{next_section}{after}", encoding="utf-8")
+
+
+def _table(rows: dict[str, Iterable]) -> str:
+    """A Markdown table whose lines are `rows`; shares with three digits, what is missing as a dash."""
+    shown = lambda x: "–" if x is None else f"{x:.3f}" if isinstance(x, float) else str(x)      # noqa: E731
+    first, *others = [[name, *map(shown, values)] for name, values in rows.items()]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (first, ["---"] * len(first), *others))
 
 
 def _left_out(most_repeated: float) -> str:
@@ -62,8 +123,7 @@ def _shape(hf: dict) -> str:
 def _agreement(result: dict) -> str:
     """The agreement of all layers as a two-line table."""
     layers = result["layer_agreement"]
-    rows = [["layer", *map(str, range(1, len(layers) + 1))], ["agrees", *(f"{share:.3f}" for share in layers)]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], ["---"] * len(rows[0]), rows[1]))
+    return _table({"layer": range(1, len(layers) + 1), "agrees": layers})
 
 
 def _samples(result: dict) -> str:
