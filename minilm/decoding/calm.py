@@ -74,9 +74,11 @@ class ExitHead:
     def load(cls, model: GPT, name_or_path: str = "minilm-14m-exit-classifier") -> "ExitHead":
         """The head trained for `model`. ValueError when it was trained for another."""
         tensors = heads.read(name_or_path, model)
-        if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != {"weight": (model.config.width,), "bias": ()}:
-            raise ValueError(f"{name_or_path} is no exit classifier: that is a weight[{model.config.width}] and a bias, "
-                             f"and it holds {', '.join(sorted(tensors))}")
+        shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        if shapes != {"weight": [model.config.width], "bias": []}:
+            held = ", ".join(f"{name}{shape}" for name, shape in sorted(shapes.items()))
+            raise ValueError(f"{name_or_path} is no exit classifier: it holds {held}, not weight[{model.config.width}] "
+                             "and bias[]")
         return cls(**tensors)
 
     def save(self, path, model: GPT) -> None:

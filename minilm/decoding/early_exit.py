@@ -149,6 +149,7 @@ class ExitCache(KVCache):
     def truncate(self, length: int) -> None:
         super().truncate(length)
         self.filled = [min(tokens, length) for tokens in self.filled]
+        self.depth[length:] = [len(self.filled)] * (self.capacity - length)
 
 
 @dataclass

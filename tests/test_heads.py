@@ -1,0 +1,100 @@
+"""Trained heads: what is written is read back, for the model that it belongs to and for no other."""
+import pytest
+import torch
+from core_helpers import assert_clear_error, one_thread, tiny_model  # noqa: F401
+from mutants import early_exit as wrong
+from safetensors.torch import save_file
+
+from minilm import heads
+from minilm.decoding import ExitHead
+
+TENSORS = {"weight": torch.arange(24.0) / 7, "bias": torch.tensor(-0.25)}
+
+
+def check_fingerprint(path):
+    """The same for one model in every precision; another for other weights or another shape."""
+    model = tiny_model()
+    own = heads.fingerprint(model)
+    assert len(own) == 16 and int(own, 16) >= 0
+    for dtype in (torch.float64, torch.bfloat16):
+        assert heads.fingerprint(tiny_model(dtype=dtype)) == own
+    stored = tiny_model(dtype=torch.bfloat16)                   # as on disk; whatever it is opened in, it is the same
+    assert {heads.fingerprint(stored.to(dtype)) for dtype in (torch.float16, torch.float32, torch.bfloat16)} == {own}
+    others = [tiny_model(seed=1), tiny_model(num_layers=3), tiny_model(vocab_size=96)]
+    changed = tiny_model()
+    changed.layers[1].mlp_norm.weight[3] += 0.1
+    assert len({own, *map(heads.fingerprint, [*others, changed])}) == 5
+
+
+def check_round_trip(path):
+    model = tiny_model()
+    heads.write(path, TENSORS, model)
+    for dtype in (torch.float32, torch.float64):
+        read = heads.read(path, tiny_model(dtype=dtype))
+        assert read.keys() == TENSORS.keys()
+        assert all(read[name].dtype == dtype and torch.equal(read[name].float(), TENSORS[name]) for name in TENSORS)
+    ExitHead(**TENSORS).save(path, model)
+    x = torch.randn(5, 24)
+    assert torch.allclose(ExitHead.load(model, path)(x), ExitHead(**TENSORS)(x), rtol=0, atol=1e-6)
+
+
+def check_another_model(path):
+    """A head of another model, or of none that says so, is refused."""
+    heads.write(path, TENSORS, tiny_model(seed=1))
+    for call in (lambda: heads.read(path, tiny_model()), lambda: ExitHead.load(tiny_model(), path)):
+        assert_clear_error(call, ValueError, "trained on another model", heads.fingerprint(tiny_model(seed=1)))
+    save_file(TENSORS, path)
+    assert_clear_error(lambda: heads.read(path, tiny_model()), ValueError, "trained on another model (None")
+
+
+CHECKS = {check.__name__: check for check in (check_fingerprint, check_round_trip, check_another_model)}
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+def test_check_holds(check, tmp_path):
+    """Guards heads that answer nonsense; see each check."""
+    check(tmp_path / "head.safetensors")
+
+
+@pytest.mark.parametrize("mutant", wrong.HEADS, ids=str)
+def test_mutant_is_rejected(mutant, monkeypatch, tmp_path):
+    """Guards checks that let a wrong version pass."""
+    mutant.apply(monkeypatch)
+    with pytest.raises(AssertionError):
+        CHECKS[mutant.check](tmp_path / "head.safetensors")
+
+
+def test_damaged(tmp_path):
+    """Guards a file that is cut short, empty, or no safetensors file at all."""
+    path, model = tmp_path / "head.safetensors", tiny_model()
+    heads.write(path, TENSORS, model)
+    whole = path.read_bytes()
+    for bytes_left in (b"", whole[:4], whole[:40], whole[:-1], whole + b"x", b"\xff" * 100, b"weights, honestly"):
+        path.write_bytes(bytes_left)
+        assert_clear_error(lambda: heads.read(path, model), ValueError, "head.safetensors", "no whole safetensors file")
+
+
+def test_missing(tmp_path):
+    """Guards a name that no file has: the bundled ones are listed. A folder is no file."""
+    for name in ("no-such-head", tmp_path / "gone.safetensors", tmp_path):
+        assert_clear_error(lambda name=name: heads.read(name, tiny_model()), FileNotFoundError, repr(str(name)),
+                           "bundled")
+
+
+def test_bundled_by_name(tmp_path, monkeypatch):
+    """Guards names without a folder or an ending, as the lessons write them."""
+    monkeypatch.setattr(heads, "FOLDER", tmp_path)
+    heads.write(tmp_path / "minilm-14m-exit-classifier.safetensors", TENSORS, tiny_model())
+    assert torch.equal(ExitHead.load(tiny_model()).weight, TENSORS["weight"])
+    with pytest.raises(FileNotFoundError, match="bundled ones are minilm-14m-exit-classifier$"):
+        heads.read("lens", tiny_model())
+
+
+def test_another_kind_of_head(tmp_path):
+    """Guards Python's own "unexpected keyword argument" for a file that holds something else of the same model."""
+    path, model = tmp_path / "lens.safetensors", tiny_model()
+    for tensors, shown in (({"lens": torch.ones(3)}, "lens[3]"), ({"weight": torch.ones(24)}, "weight[24]"),
+                           ({**TENSORS, "more": torch.ones(1)}, "bias[], more[1], weight[24]"),
+                           ({**TENSORS, "weight": torch.ones(2, 24)}, "bias[], weight[2, 24]")):
+        heads.write(path, tensors, model)
+        assert_clear_error(lambda: ExitHead.load(model, path), ValueError, "is no exit classifier", f"holds {shown}")
