@@ -110,6 +110,17 @@ def quantile(share: float, model, never, exits=None) -> float:
     return seen[int(share * len(seen))]
 
 
+def look_at(logits, layer=1):
+    return ee.Look(layer, torch.zeros(2), torch.zeros(2), lambda layer, x: torch.tensor(logits, dtype=torch.float64))
+
+
+def logit_rows() -> list[list[float]]:
+    """Random logits, a tie at the top, all equal, probabilities that underflow to 0, tokens ruled out."""
+    random = (3 * torch.randn(30, 11, generator=torch.Generator().manual_seed(4), dtype=torch.float64)).tolist()
+    random[1][3] = random[1][7] = max(random[1])
+    return random + [[0.5] * 11, [0.0] + [-2000.0] * 10, [4e3, 4e3] + [-4e3] * 9, [1.0, 0.0] + [-math.inf] * 9]
+
+
 # --- the rules, one number at a time ---
 
 def entropy(logits: list[float]) -> float:

@@ -24,24 +24,13 @@ model_of = functools.cache(lambda name, dtype=torch.float64: deep_model(dtype, *
 
 # --- policies ---
 
-def look_at(logits, layer=1):
-    return ee.Look(layer, torch.zeros(2), torch.zeros(2), lambda layer, x: torch.as_tensor(logits, dtype=torch.float64))
-
-
-def rows() -> list[list[float]]:
-    """Random logits, a tie at the top, all equal, probabilities that underflow to 0, tokens ruled out."""
-    random = (3 * torch.randn(30, 11, generator=torch.Generator().manual_seed(4), dtype=torch.float64)).tolist()
-    random[1][3] = random[1][7] = max(random[1])
-    return random + [[0.5] * 11, [0.0] + [-2000.0] * 10, [4e3, 4e3] + [-4e3] * 9, [1.0, 0.0] + [-math.inf] * 9]
-
-
 def check_entropy():
-    for row in rows():
+    for row in slow.logit_rows():
         want = slow.entropy(row)
-        got = Entropy(1.0).score(look_at(row))
+        got = Entropy(1.0).score(slow.look_at(row))
         assert abs(got - want) < 1e-12, row                     # NaN fails
         assert Entropy(want + 1e-9).leaves(got) and not Entropy(max(want - 1e-9, 0)).leaves(got)
-    assert not Entropy(0).leaves(Entropy(0).score(look_at([0.0, -2000.0]))), "0 nats never leaves, not even when sure"
+    assert not Entropy(0).leaves(Entropy(0).score(slow.look_at([0.0, -2000.0]))), "0 nats never leaves, however sure"
     assert not Entropy(0.5).leaves(0.5), "falls below, not reaches"
 
 
@@ -56,7 +45,7 @@ def check_patience(texts, patience):
         for i, token in enumerate(named):
             logits = [0.0, 0.0, 0.0]
             logits[token:] = [1.0] * (3 - token)                # a tie: the lowest id is the one named
-            if policy.leaves(policy.score(look_at(logits))):
+            if policy.leaves(policy.score(slow.look_at(logits))):
                 left = i
                 break
         assert left == slow.patience(named, patience)
@@ -141,6 +130,19 @@ def check_schedule(steps=STEPS, shape="all", skipped="hidden", eager=False):
     assert cache.depth[: cache.length] == depths[: cache.length]
 
 
+def check_many_tokens_at_once():
+    """The model's own forward pass, as for a second prompt or to verify drafts, finds the skipped layers caught up."""
+    for skipped in ("hidden", "projected"):
+        model, cache = model_of("all"), ee.ExitCache(model_of("all"), ROOM, skipped)
+        oracle = Oracle(model, PROMPT, skipped)
+        model.hidden(torch.tensor([PROMPT]), cache)
+        for token, depth in ((7, 2), (9, 4), (11, 1)):
+            ee.descend(model, token, 0, cache, Script([depth]), range(1, LAYERS), lambda layer, x, m=model: m.head(x))
+            oracle.feed(token, lambda layer, *_, depth=depth: layer == depth)
+            more = random_ids(VOCAB, 1, 3, seed=token)
+            assert near(model(more, cache), model(more, oracle.cache))
+
+
 def check_generation(shape="all"):
     """The whole loop up to the last position; a lens is read at exits only, and never copied into the cache."""
     model = model_of(shape)
@@ -190,7 +192,7 @@ def check_trace(schedule=MIXED, exits=(2, 3, 5)):
 
 CHECKS = {check.__name__: check for check in (
     check_entropy, check_patience, check_never_leaves, check_always_leaves, check_against_the_oracle, check_schedule,
-    check_generation, check_projected_differs, check_trace)}
+    check_many_tokens_at_once, check_generation, check_projected_differs, check_trace)}
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
