@@ -120,6 +120,7 @@ class ExitCache(KVCache):
         self.filled = [0] * model.config.num_layers
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        self.catch_up(layer)                    # has nothing left to do after `descend`; any other pass may need it
         self.filled[layer] = self.length + k.shape[2]
         return super().attend(layer, q, k, v)
 
