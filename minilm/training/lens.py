@@ -58,7 +58,7 @@ def least_squares(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def imitate(model: GPT, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, words: Tensor, *, steps: int,
-            batch_size: int = 64, rate: float = 1e-4) -> tuple[Tensor, Tensor]:
+            batch_size: int = 128, rate: float = 3e-4) -> tuple[Tensor, Tensor]:
     """Adam on KL(last layer || exit through the lens), over the tokens `words`[n] only: the whole vocabulary is dear.
 
     x[N, d], y[N, d]: normalised states after the exit layer and after the last. Returns the new (weight, bias).
@@ -99,7 +99,7 @@ def agreement(model: GPT, pairs: Sequence[tuple[list[int], list[int]]], lenses: 
 
 
 def train_lens(model: GPT, tokenizer: Tokenizer, corpus: Path | None, *, exits: Sequence[int], num_tokens: int = 16_000,
-               steps: int = 300, num_words: int = 8192, num_prompts: int = 24, max_new_tokens: int = 48,
+               steps: int = 400, num_words: int = 8192, num_prompts: int = 24, max_new_tokens: int = 48,
                minutes: float = 8.0) -> tuple[Lens, dict]:
     """Fit a lens for `exits` and measure it on greedy answers to held-out prompts. Returns (lens, facts)."""
     pairs = own_text(model, tokenizer, corpus, num_tokens, minutes)
