@@ -32,9 +32,10 @@ def curves(readings: seen.Readings, measure: str, place: int, *, threshold: floa
     shapes.append(svg.path(line, color=theme.BLUE, width=2.5))
     if threshold is not None:
         shapes.append(svg.line(left, y(threshold), width - 10, y(threshold), color=theme.VERMILLION, dashed=True))
-        shapes.append(svg.label(width - 12, y(threshold) - 8, f"threshold {threshold:g}", size=11, anchor="end",
-                                color=theme.VERMILLION))
         left_after = seen.exit_layers(readings, measure, threshold, exits)[place]
+        at, side = (width - 12, "end") if left_after < 0.7 * L else (left + 6, "start")
+        shapes.append(svg.label(at, y(threshold) - 8, f"threshold {threshold:g}", size=11, anchor=side,
+                                color=theme.VERMILLION))
         shapes.append(svg.circle(*line[left_after - 1], 9, stroke=theme.VERMILLION, width=2))
     for n, (px, py) in enumerate(line):
         ok = bool(readings.agrees[n, place])
@@ -57,15 +58,16 @@ def _named(readings: seen.Readings, place: int, x: Callable[[int], float], foot:
 def histogram(depths: dict[str, Sequence[int]], num_layers: int) -> Chart:
     """How many tokens leave after how many layers: one panel a policy, its mean written in."""
     fig, axes = theme.figure(1, len(depths), height=2.4, sharey=True, squeeze=False)
-    for ax, (name, layers) in zip(axes[0], depths.items(), strict=True):
-        counts = [list(layers).count(n) / len(layers) for n in range(1, num_layers + 1)]
+    shares = [[list(layers).count(n) / len(layers) for n in range(1, num_layers + 1)] for layers in depths.values()]
+    highest = max(map(max, shares))
+    for ax, (name, layers), counts in zip(axes[0], depths.items(), shares, strict=True):
         ax.bar(range(1, num_layers + 1), counts, width=0.9, edgecolor="#777777", linewidth=0.4,
                color=[seen.depth_color(n, num_layers) for n in range(1, num_layers + 1)])
         mean = sum(layers) / len(layers)
         ax.axvline(mean, color=theme.DARK, linewidth=1, linestyle=(0, (4, 2)))
         side = {"dx": 4, "ha": "left"} if mean < 0.65 * num_layers else {"dx": -4, "ha": "right"}
-        theme.label(ax, mean, max(counts) * 1.1, f"mean {mean:.1f}", **side)
-        ax.set(xlabel="layers run", xlim=(0, num_layers + 1), ylim=(0, max(counts) * 1.2))
+        theme.label(ax, mean, highest * 1.1, f"mean {mean:.1f}", **side)
+        ax.set(xlabel="layers run", xlim=(0, num_layers + 1), ylim=(0, highest * 1.2))
         theme.title(ax, name)
     axes[0][0].set_ylabel("share of tokens")
     return Chart(fig, f"exit depths under {len(depths)} policies")
@@ -89,7 +91,7 @@ def frontier(points: dict[str, Sequence[tuple[float, float]]], num_layers: int, 
     ax.axvline(num_layers, **theme.limit())
     ax.set(xlabel=f"{xlabel} (of {num_layers})", ylabel=ylabel)
     ax.grid(axis="y")
-    ax.legend(loc="lower right", fontsize=9)
+    ax.legend(loc="lower right", fontsize=9, frameon=False)
     theme.title(ax, "Quality and depth")
     return Chart(fig, f"frontier of {len(points)} policies")
 
@@ -119,5 +121,6 @@ def cost_parts(costs: dict[str, object], *, unit: str = "bytes") -> Chart:
            xlabel="MB read for a token" if unit == "bytes" else "million operations for a token")
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
-    ax.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), fontsize=9, borderaxespad=0.2)
+    ax.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), fontsize=9, borderaxespad=0.2,
+              frameon=False)
     return Chart(fig, f"cost of a token in parts, {len(costs)} ways")

@@ -49,8 +49,9 @@ def read(model, tokenizer, prompt: list[int], tokens: list[int], *, lens: Callab
          head: Callable[[Tensor], Tensor] | None = None) -> Readings:
     """Read a text of `prompt` and the new `tokens` once, at full depth; place t is where new token t was made.
 
-    lens: (layer, hidden[T, d]) -> hidden[T, d], as for `early_exit`.  head: an exit classifier, hidden[T, d] ->
-    probability[T]; adds the measure "classifier". Raises ValueError when there is nothing to read.
+    lens: (layer, hidden[T, d]) -> hidden[T, d], as for `early_exit`; layers that are not among its `exits`, if it has
+    any, are read as they are.  head: an exit classifier, hidden[T, d] -> probability[T]; adds the measure "classifier".
+    Raises ValueError when there is nothing to read.
     """
     if not prompt or not tokens:
         raise ValueError("give a prompt and the new tokens that were written after it: at least one of each")
@@ -62,8 +63,8 @@ def read(model, tokenizer, prompt: list[int], tokens: list[int], *, lens: Callab
         rows["classifier"] = []
     for layer, x in enumerate(model.layer_outputs(torch.tensor([ids], device=model.device)), start=1):
         hidden = x[0, where]                                                                    # (T, d)
-        last = layer == model.config.num_layers
-        logits = model.head(hidden if lens is None or last else lens(layer, hidden))            # (T, V)
+        seen = lens is not None and layer < model.config.num_layers and layer in getattr(lens, "exits", (layer,))
+        logits = model.head(lens(layer, hidden) if seen else hidden)                            # (T, V)
         rows["named"].append(logits.argmax(-1))
         rows["entropy"].append(entropy(logits))
         rows["softmax response"].append(softmax_response(logits))
@@ -76,6 +77,23 @@ def read(model, tokenizer, prompt: list[int], tokens: list[int], *, lens: Callab
     found["patience"] = patience_counts(named)
     return Readings(html.texts(tokenizer, ids[where]), named, [html.texts(tokenizer, row.tolist()) for row in named],
                     found)
+
+
+@torch.inference_mode()
+def read_requests(model, classifiers, requests: Sequence[list[int]], names: Sequence[str]) -> Readings:
+    """What each layer's own head (`decoding.classify.InternalClassifiers`) calls each request, a column each.
+
+    requests: token ids, one list each; names: what to write at their columns. A replay of these is exact.
+    """
+    rows = []
+    for ids in requests:
+        states = model.layer_outputs(torch.tensor([ids], device=model.device))
+        rows.append(torch.stack([classifiers(layer, x[0, -1]) for layer, x in enumerate(states, start=1)]))
+    logits = torch.stack(rows, dim=1).cpu()                                                     # (L, N, K)
+    named = logits.argmax(-1)
+    texts = [[classifiers.labels[k] for k in row] for row in named.tolist()]
+    scores = {"entropy": entropy(logits), "softmax response": softmax_response(logits)}
+    return Readings(list(names), named, texts, scores | {"patience": patience_counts(named)}, whole=0)
 
 
 def patience_counts(named: Tensor) -> Tensor:
