@@ -49,7 +49,7 @@ def measure(model: GPT, head: ExitHead, states: Tensor, right: Tensor) -> dict:
         found["softmax"].append(auc(softmax_response(model.head(x)), good))
         # the first layer's state has the embedding before it, which isn't among the states
         found["saturation"].append(auc(saturation(x, states[layer - 1]), good) if layer else None)
-    return {name: [value if value is None or value != value else round(value, 4) for value in values]
+    return {name: [None if value is None or value != value else round(value, 4) for value in values]
             for name, values in found.items()}
 
 
