@@ -14,8 +14,9 @@ HEADS_INTRODUCTION = """## Heads
 Small parts trained beside frozen models, in `heads/`. Made by `python -m minilm.training exit-classifier
 request-classifier lens`, which wrote these figures; all are of held-out prompts and of greedy answers to them."""
 EXIT_CLASSIFIER = """`minilm-14m-exit-classifier`: one linear map for all layers, CALM's (Schuster et al. 2022, App. D),
-trained on {positions:,} positions of the model's own text. How often each exit names the last layer's token, over
-{held_out_positions:,} positions, and how well three confidences tell there whether it does (area under the ROC curve):
+trained on {positions:,} positions of the model's own text, half of it greedy. How often each exit names the last
+layer's token, over {held_out_positions:,} positions, and how well three confidences tell there whether it does (area
+under the ROC curve):
 
 """
 REQUEST_CLASSIFIER = """`minilm-14m-request-classifier`: a linear classifier after every layer, on the last token's
