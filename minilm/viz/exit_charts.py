@@ -1,6 +1,7 @@
 """Charts of early exit: scores over depth, how deep tokens go, quality against layers, the whole cost in parts."""
 from collections.abc import Callable, Sequence
 
+from minilm.bench.exit_cost import ExitCost
 from minilm.viz import exits as seen
 from minilm.viz import html, svg, theme
 from minilm.viz.picture import Chart
@@ -96,10 +97,11 @@ def frontier(points: dict[str, Sequence[tuple[float, float]]], num_layers: int, 
     return Chart(fig, f"frontier of {len(points)} policies")
 
 
-def cost_parts(costs: dict[str, object], *, unit: str = "bytes") -> Chart:
-    """The whole cost of a token, stacked in its parts: one bar a policy. costs: name -> `bench.exit_cost.ExitCost`.
+def cost_parts(costs: dict[str, ExitCost], *, full: ExitCost | None = None, unit: str = "bytes") -> Chart:
+    """The whole cost of a token, stacked in its parts: one bar a policy.
 
-    unit: "bytes" (MB read) or "flops" (million operations).
+    full: a run that never leaves; its layers and head are drawn as the line to beat. unit: "bytes" (MB read) or
+    "flops" (million operations).
     """
     if unit not in ("bytes", "flops"):
         raise ValueError(f'unit is "bytes" or "flops"; it is {unit!r}')
@@ -117,6 +119,11 @@ def cost_parts(costs: dict[str, object], *, unit: str = "bytes") -> Chart:
         at = [a + b for a, b in zip(at, size, strict=True)]
     for row, total in enumerate(totals):
         theme.label(ax, total, row, f"{total:.0f}")
+    if full is not None:
+        limit = (getattr(full.layers, unit) + getattr(full.head, unit)) / 1e6
+        ax.axvline(limit, color=theme.DARK, linewidth=1.2, linestyle=(0, (4, 2)))
+        theme.label(ax, limit, len(costs) - 0.35, f"without early exit {limit:.0f}", dx=4)
+        ax.set_ylim(-0.6, len(costs) - 0.1)
     ax.set(yticks=range(len(costs)), yticklabels=list(costs), xlim=(0, 1.1 * max(totals)),
            xlabel="MB read for a token" if unit == "bytes" else "million operations for a token")
     ax.invert_yaxis()
