@@ -42,28 +42,45 @@ class FullAttention:
 class KVCache:
     """One contiguous array per layer, [B, K, capacity, D], filled from the left; all B rows have the same length.
 
-    `capacity` (tokens) defaults to the model's `max_positions`. Memory: 2 · L · B · K · capacity · D numbers.
+    `capacity` (tokens) defaults to the model's `max_positions`. Memory: 2 · L · B · K · (capacity + spare) · D numbers.
+    spare: room for the branches of a tree (see `branch`), which are all held until one is kept.
     """
 
-    def __init__(self, config, batch_size: int = 1, *, capacity: int | None = None,
+    def __init__(self, config, batch_size: int = 1, *, capacity: int | None = None, spare: int = 0,
                  dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):
         capacity = config.max_positions if capacity is None else capacity
         if not 1 <= capacity <= config.max_positions:
             raise ValueError(f"capacity must be from 1 to the model's max_positions, {config.max_positions}; "
                              f"it is {capacity}")
-        self.capacity = capacity
+        self.capacity, self.spare = capacity, spare
         self.length = 0
-        shape = (batch_size, config.num_kv_heads, capacity, config.head_size)       # (B, K, S, D)
+        shape = (batch_size, config.num_kv_heads, capacity + spare, config.head_size)           # (B, K, S, D)
         self._keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
         self._values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
         self._mask: Tensor | None = None
+        self._parents: list[int] | None = None
+
+    def branch(self, parents: list[int]) -> None:
+        """The next pass feeds a tree: token i continues token parents[i] < i of the same pass, or what is held (-1).
+
+        Each token then stands one position after its parent and sees the tokens held and its own ancestors, no others.
+        """
+        self._parents = parents
 
     def begin(self, num_tokens: int) -> Tensor:
         """Positions[num_tokens] of the next tokens. Raises ValueError when they don't fit."""
-        _check_room(self.length, num_tokens, self.capacity)
         device = self._keys[0].device
         end = self.length + num_tokens
         self._mask = None
+        if self._parents is not None:
+            depths, sees = _ancestors(self._parents)
+            self._parents = None
+            _check_room(self.length, int(depths.max()) + 1, self.capacity)
+            _check_room(self.length, num_tokens, self.capacity + self.spare)
+            self._mask = torch.ones(num_tokens, end, dtype=torch.bool, device=device)
+            self._mask[:, self.length :] = sees
+            return self.length + depths.to(device)
+        _check_room(self.length, num_tokens, self.capacity)
         if num_tokens > 1 and self.length > 0:      # new token i sees all the old ones and the new ones up to i
             self._mask = torch.ones(num_tokens, end, dtype=torch.bool, device=device).tril(self.length)
         return torch.arange(self.length, end, device=device)
@@ -73,7 +90,7 @@ class KVCache:
         self.write(layer, start, k, v)
         return F.scaled_dot_product_attention(
             q, self._keys[layer][:, :, :end], self._values[layer][:, :, :end], attn_mask=self._mask,
-            is_causal=start == 0 and end > 1, enable_gqa=q.shape[1] != k.shape[1])
+            is_causal=self._mask is None and start == 0 and end > 1, enable_gqa=q.shape[1] != k.shape[1])
 
     def end(self, num_tokens: int) -> None:
         self.length += num_tokens
@@ -89,6 +106,21 @@ class KVCache:
             raise ValueError(f"cannot truncate a cache of {self.length} tokens to {length}")
         self.length = length
 
+    def keep(self, length: int, tokens: list[int]) -> None:
+        """Of what stands past the first `length` tokens keep only `tokens` (counted from there), moved together.
+
+        After a tree was verified: the accepted path stays, the other branches go. Rotated keys may move, since a
+        token of the path already has the position that it moves to.
+        """
+        held = self.length - length
+        if any(not 0 <= token < held for token in tokens):
+            raise ValueError(f"{held} tokens stand past the first {length}; cannot keep {tokens}")
+        end = length + len(tokens)
+        if tokens != list(range(len(tokens))):
+            for kept in (*self._keys, *self._values):
+                kept[:, :, length:end] = kept[:, :, [length + token for token in tokens]]
+        self.length = end
+
     def keys(self, layer: int) -> Tensor:
         """The layer's keys so far, [B, K, length, D], rotated: a view, not a copy."""
         return self._keys[layer][:, :, : self.length]
@@ -101,6 +133,17 @@ class KVCache:
     def num_bytes(self) -> int:
         """Bytes that the tokens held take, over all layers."""
         return sum(2 * self.keys(layer).numel() * keys.element_size() for layer, keys in enumerate(self._keys))
+
+
+def _ancestors(parents: list[int]) -> tuple[Tensor, Tensor]:
+    """(depth[T], sees[T, T]) of a tree's tokens: how many ancestors each has; itself and its ancestors as a mask."""
+    sees = torch.eye(len(parents), dtype=torch.bool)
+    for token, parent in enumerate(parents):
+        if not -1 <= parent < token:
+            raise ValueError(f"token {token} of a tree must continue an earlier one, or -1; it continues {parent}")
+        if parent >= 0:
+            sees[token] |= sees[parent]
+    return sees.sum(-1) - 1, sees
 
 
 def _check_room(held: int, new: int, room: int) -> None:

@@ -69,11 +69,16 @@ def draw(probs: Tensor, uniform: Chance) -> int:
 
 def law(rule: Callable[[list[Chance]], Sequence[int]], uniforms: int) -> Counter:
     """{outcome: probability} of rule(uniforms), a tuple of ints each."""
+    return law_of(lambda fresh: rule([fresh() for _ in range(uniforms)]))
+
+
+def law_of(run: Callable[[Callable[[], Chance]], Sequence[int]]) -> Counter:
+    """{outcome: probability} of run(fresh), which calls fresh() for each uniform that it needs."""
     outcomes: Counter = Counter()
     paths = [[]]
     while paths:
         walk = Walk(paths.pop())
-        outcome = rule([Chance(walk) for _ in range(uniforms)])
+        outcome = run(lambda walk=walk: Chance(walk))
         outcomes[tuple(outcome)] += walk.probability
         paths += walk.open
     return outcomes

@@ -1,0 +1,6 @@
+"""Where drafts come from: one file a proposer, all for the one loop in `decoding.speculative`."""
+from minilm.decoding.proposers.draft_model import DraftModel
+from minilm.decoding.proposers.prompt_lookup import PromptLookup
+from minilm.decoding.proposers.self_speculative import SelfSpeculative
+
+__all__ = ["DraftModel", "PromptLookup", "SelfSpeculative"]
