@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from minilm import heads
-from minilm.decoding.early_exit import Look
+from minilm.decoding.early_exit import Look, check_number
 from minilm.model import GPT
 
 
@@ -35,6 +35,7 @@ class _Confidence:
     threshold: float
 
     def __post_init__(self):
+        check_number("a confidence threshold", self.threshold)
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"a confidence threshold lies in [0, 1]; it is {self.threshold}")
 
@@ -132,6 +133,7 @@ class Decaying:
     def __post_init__(self):
         if not isinstance(self.policy, _Confidence):
             raise TypeError(f"only a confidence threshold can decay, not {type(self.policy).__name__}")
+        check_number("tau", self.tau)
         if not 0 <= self.tau < math.inf:
             raise ValueError(f"tau must be 0 or more, and finite; it is {self.tau}")
         if isinstance(self.horizon, bool) or not isinstance(self.horizon, int) or self.horizon < 1:

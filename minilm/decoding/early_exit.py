@@ -56,6 +56,12 @@ def entropy(logits: Tensor) -> Tensor:
     return torch.special.entr(logits.softmax(-1)).sum(-1)
 
 
+def check_number(name: str, value: float) -> None:
+    """Raise one clear error for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number; it is {value!r}")
+
+
 @dataclass
 class Entropy:
     """Leave when the entropy of the exit's distribution, in nats, falls below `threshold`. 0 never leaves."""
@@ -63,6 +69,7 @@ class Entropy:
     threshold: float
 
     def __post_init__(self):
+        check_number("an entropy threshold", self.threshold)
         if not 0 <= self.threshold < math.inf:
             raise ValueError(f"an entropy threshold is 0 nats (never leave) or more, finite; it is {self.threshold}")
 
@@ -171,7 +178,8 @@ def check_exits(num_layers: int, exits: Sequence[int] | None) -> tuple[int, ...]
     """The layers after which a token may leave, in order; None means every layer but the last."""
     if exits is None:
         return tuple(range(1, num_layers))
-    exits = tuple(exits)
+    if not isinstance(exits, Sequence) or isinstance(exits, str):
+        raise TypeError(f"exits is a list of layers, such as [4, 8]; it is {exits!r}")
     for layer in exits:
         if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer < num_layers:
             raise ValueError(f"there is no exit {layer!r}: exits are numbers of layers run, from 1 to {num_layers - 1} "

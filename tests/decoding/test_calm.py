@@ -254,3 +254,9 @@ def test_bad_thresholds(policy, threshold):
 def test_bad_policies(call, kind, says):
     """Guards a policy that fails only at the first token, or never."""
     assert_clear_error(call, kind, says)
+
+
+@pytest.mark.parametrize("call", [lambda: SoftmaxResponse("0.9"), lambda: SoftmaxResponse(True), lambda: Entropy("1"),
+                                  lambda: Decaying(SoftmaxResponse(0.5), "4", 10)])
+def test_what_is_no_number_is_told(call):
+    assert_clear_error(call, TypeError, "is a number; it is ")
