@@ -1,0 +1,241 @@
+"""Exercises of chapter 04: a measure of confidence, a threshold that decays, and the loss of a text."""
+
+import math
+
+import torch
+
+from minilm.lab.exercise import Exercise, agree, expect
+
+# --- 04.1 -------------------------------------------------------------------------------------------------------------
+
+ex1 = Exercise(
+    "04.1",
+    "Softmax response",
+    answer="softmax_response(logits)",
+    task="the largest probability of softmax(logits[..., V]) minus the second largest, [...]",
+    hints=(
+        "Two tokens at 0.45 each: is that sure? Which two numbers tell?",
+        "Softmax over the last axis first, then the two largest probabilities of each row, then their difference.",
+        "best = logits.softmax(-1).topk(2, dim=-1).values is [..., 2], the largest first.",
+    ),
+)
+
+
+def softmax_response(logits):
+    """The reference. logits[..., V] -> [...]"""
+    best = logits.softmax(-1).topk(2, dim=-1).values
+    return best[..., 0] - best[..., 1]
+
+
+def _top(x, dim=-1):
+    return x.topk(2, dim=dim).values
+
+
+WRONG_1 = {
+    "that is the largest probability alone; two tokens at 0.45 each are no sure thing: subtract the second":
+        lambda x: x.softmax(-1).max(-1).values,
+    "you are probably dividing; the confidence is the difference of the two, which stays in [0, 1]":
+        lambda x: _top(x.softmax(-1))[..., 0] / _top(x.softmax(-1))[..., 1],
+    "that is the second over the first; it is a difference, not a ratio":
+        lambda x: _top(x.softmax(-1))[..., 1] / _top(x.softmax(-1))[..., 0],
+    "you are probably subtracting logits; make them probabilities first: softmax":
+        lambda x: _top(x)[..., 0] - _top(x)[..., 1],
+    "you are probably subtracting logarithms of probabilities; use the probabilities":
+        lambda x: _top(x.log_softmax(-1))[..., 0] - _top(x.log_softmax(-1))[..., 1] + 0 * x.sum(-1),
+    "the sign is wrong: the larger minus the smaller": lambda x: -softmax_response(x),
+    "you are probably subtracting the smallest probability; it is the second largest":
+        lambda x: x.softmax(-1).max(-1).values - x.softmax(-1).min(-1).values,
+    "those are the two least probable: sort in descending order, or take the end of the sorted row":
+        lambda x: x.softmax(-1).sort(-1).values[..., 1] - x.softmax(-1).sort(-1).values[..., 0],
+    "you are taking the first two tokens of the vocabulary; take the two most probable":
+        lambda x: (x.softmax(-1)[..., 0] - x.softmax(-1)[..., 1]).abs(),
+    "softmax is probably over the wrong axis; the V probabilities of the last axis sum to 1":
+        lambda x: _top(x.softmax(0))[..., 0] - _top(x.softmax(0))[..., 1],
+    "you are probably working over the first axis; each row of V logits is one of the last":
+        lambda x: _top(x.softmax(0), 0)[0] - _top(x.softmax(0), 0)[1],
+    "that is how unsure it is; the confidence is 1 minus this": lambda x: 1 - softmax_response(x),
+    "that is the largest minus all others together; subtract the second alone":
+        lambda x: 2 * x.softmax(-1).max(-1).values - 1,
+}
+
+
+@ex1.check("first minus second, for one row or many", mistake="with probabilities 0.2, 0.5, 0.3 it is 0.2")
+def _(answer):
+    agree(answer, softmax_response, [(torch.tensor([0.2, 0.5, 0.3]).log(),), (torch.tensor([2.0, -1.0, 0.5, 3.0]),),
+                                     (torch.randn(3, 5),), (torch.randn(2, 3, 6, dtype=torch.float64),)], wrong=WRONG_1)
+
+
+@ex1.check("a tie is no confidence at all", mistake="two equal largest probabilities: 0")
+def _(answer):
+    expect(answer(torch.tensor([3.0, 1.0, 3.0])), torch.tensor(0.0), wrong={
+        "you are probably dropping the tied token: second largest means second in the sorted row":
+            lambda: (lambda p: p[0] - p[1])(torch.tensor([3.0, 1.0, 3.0]).softmax(-1))})
+
+
+@ex1.check("large logits don't overflow", mistake="exp(300) is inf: softmax subtracts the largest logit first")
+def _(answer):
+    expect(answer(torch.tensor([300.0, 299.0, 0.0])), softmax_response(torch.tensor([300.0, 299.0, 0.0])), wrong={
+        "exp(300) is inf, and inf / inf NaN: softmax subtracts the largest logit first": torch.tensor(torch.nan)})
+
+
+# --- 04.2 -------------------------------------------------------------------------------------------------------------
+
+ex2 = Exercise(
+    "04.2",
+    "The decaying threshold",
+    answer="decayed(threshold, t, tau, horizon)",
+    task="CALM's eq. 5: 0.9 · threshold + 0.1 · exp(-tau · t / horizon), clipped to [0, 1]",
+    hints=(
+        "Where in a text does a wrong token cost most? So where should the threshold be highest?",
+        "Compute the sum first and clip it afterwards, from both sides. t / horizon is the share of the text written.",
+        "value = 0.9 * threshold + 0.1 * math.exp(...); min(max(value, ...), ...)",
+    ),
+)
+
+
+def decayed(threshold, t, tau, horizon):
+    """The reference."""
+    return min(max(_sum(threshold, t, tau, horizon), 0.0), 1.0)
+
+
+def _sum(threshold, t, tau, horizon, kept=0.9, fade=0.1):
+    return kept * threshold + fade * math.exp(-tau * t / horizon)
+
+
+def _clip(value):
+    return min(max(value, 0.0), 1.0)
+
+
+WRONG_2 = {
+    "that is the formula of the released code, which multiplies; the paper adds: 0.9 λ + 0.1 exp(...)":
+        lambda s, t, tau, n: _clip(s * (0.9 + 0.1 * math.exp(-tau * t / n))),
+    "the exponent needs a minus: the threshold falls along the text":
+        lambda s, t, tau, n: _clip(_sum(s, t, -tau, n)),
+    "t counts against the length: the exponent is -tau · t / horizon, not -tau · t":
+        lambda s, t, tau, n: _clip(_sum(s, t, tau, 1)),
+    "t and horizon are swapped in the exponent": lambda s, t, tau, n: _clip(_sum(s, n, tau, max(t, 1e-9))),
+    "tau belongs into the exponent: exp(-tau · t / horizon)":
+        lambda s, t, tau, n: _clip(0.9 * s + 0.1 * tau * math.exp(-t / n)),
+    "tau is missing in the exponent": lambda s, t, tau, n: _clip(_sum(s, t, 1, n)),
+    "0.9 and 0.1 are swapped: most of it is the threshold itself":
+        lambda s, t, tau, n: _clip(_sum(s, t, tau, n, 0.1, 0.9)),
+    "you let all of it decay; only the 0.1 does": lambda s, t, tau, n: _clip((0.9 * s + 0.1) * math.exp(-tau * t / n)),
+    "the threshold is scaled by 0.9 before the fade is added": lambda s, t, tau, n: _clip(
+        s + 0.1 * math.exp(-tau * t / n)),
+    "t starts at 0, at the first new token: no t + 1": lambda s, t, tau, n: _clip(_sum(s, t + 1, tau, n)),
+    "the result must be clipped to [0, 1], from both sides": _sum,
+    "clip the sum, not the threshold that goes into it": lambda s, t, tau, n: _sum(_clip(s), t, tau, n),
+    "below 0 counts as 0: clip from both sides": lambda s, t, tau, n: min(_sum(s, t, tau, n), 1.0),
+    "above 1 counts as 1: clip from both sides": lambda s, t, tau, n: max(_sum(s, t, tau, n), 0.0),
+}
+
+
+@ex2.check("falls along the text", mistake="write 0.9 · threshold + 0.1 · exp(-tau · t / horizon) out once more")
+def _(answer):
+    agree(answer, decayed, [(0.8, 10, 4.0, 20), (0.5, 3, 2.0, 8), (0.95, 39, 4.0, 40), (0.8, 0, 4.0, 20)],
+          wrong=WRONG_2)
+
+
+@ex2.check("is clipped to [0, 1], even for a threshold outside", mistake="clip the sum from both sides")
+def _(answer):
+    agree(answer, decayed, [(-0.5, 1, 4.0, 10), (1.2, 5, 4.0, 10), (-0.3, 2, 4.0, 10), (-0.05, 1, 4.0, 10),
+                            (1.05, 5, 4.0, 10)], wrong=WRONG_2)
+
+
+@ex2.check("tau 0 does not fall", mistake="with tau 0 the exponential is 1 everywhere")
+def _(answer):
+    agree(answer, decayed, [(0.6, 0, 0.0, 10), (0.6, 9, 0.0, 10)], wrong=WRONG_2)
+
+
+# --- 04.3 -------------------------------------------------------------------------------------------------------------
+
+ex3 = Exercise(
+    "04.3",
+    "The textual loss",
+    answer="textual_loss(ours, full)",
+    task="1 - F1 of the longest common subsequence of two token lists: 0 same, 1 nothing in common",
+    hints=(
+        "How much of a text survives in another, if words may be missing in between but not change places?",
+        "Longest common subsequence: a table over all pairs of prefixes. Then 2 · LCS / (both lengths together) is F1.",
+        "table[i][j] = table[i-1][j-1] + 1 if ours[i-1] == full[j-1] else max(table[i-1][j], table[i][j-1])",
+    ),
+)
+
+
+def textual_loss(ours, full):
+    """The reference: 1 - ROUGE-L. Two empty texts are the same."""
+    return 1 - _f1(_lcs(ours, full), ours, full)
+
+
+def _lcs(a, b):
+    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i, x in enumerate(a, 1):
+        for j, y in enumerate(b, 1):
+            table[i][j] = table[i - 1][j - 1] + 1 if x == y else max(table[i - 1][j], table[i][j - 1])
+    return table[-1][-1]
+
+
+def _f1(common, a, b):
+    return 2 * common / (len(a) + len(b)) if a or b else 1.0
+
+
+def _substring(a, b):
+    return max((n for i in range(len(a)) for n in range(len(a) - i + 1)
+                if any(b[j : j + n] == a[i : i + n] for j in range(len(b)))), default=0)
+
+
+def _bag(a, b):
+    return sum(min(a.count(x), b.count(x)) for x in set(a))
+
+
+def _prefix(a, b):
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _greedy(a, b):
+    found, start = 0, 0
+    for x in a:
+        if x in b[start:]:
+            found, start = found + 1, b.index(x, start) + 1
+    return found
+
+
+WRONG_3 = {
+    "that is ROUGE-L itself, how alike they are; the loss is 1 minus it": lambda a, b: _f1(_lcs(a, b), a, b),
+    "you are probably dividing by the length of `ours` alone (precision); F1 counts both lengths":
+        lambda a, b: 1 - _lcs(a, b) / len(a),
+    "you are probably dividing by the length of `full` alone (recall); F1 counts both lengths":
+        lambda a, b: 1 - _lcs(a, b) / len(b),
+    "you are probably dividing by the longer length; F1 is 2 · LCS / (both lengths together)":
+        lambda a, b: 1 - _lcs(a, b) / max(len(a), len(b)),
+    "the factor 2 is missing: F1 is 2 · LCS / (both lengths together)": lambda a, b: 1 - _lcs(a, b) / (len(a) + len(b)),
+    "that is the longest common piece without gaps; a subsequence may skip tokens":
+        lambda a, b: 1 - _f1(_substring(a, b), a, b),
+    "you are counting common tokens in any order; a subsequence keeps the order":
+        lambda a, b: 1 - _f1(_bag(a, b), a, b),
+    "you compare position by position; one inserted token would spoil all that follows":
+        lambda a, b: 1 - _f1(sum(x == y for x, y in zip(a, b, strict=False)), a, b),
+    "you stop at the first difference; what agrees later counts, too": lambda a, b: 1 - _f1(_prefix(a, b), a, b),
+    "you take the first match each time, which can spoil later ones: fill the table": (
+        lambda a, b: 1 - _f1(_greedy(a, b), a, b)),
+    "that is the length of the common subsequence; the loss is 1 - F1": lambda a, b: _lcs(a, b),
+}
+
+
+@ex3.check("is 1 minus the F1 of the longest common subsequence", mistake="take [1, 2, 3, 4] and [1, 3, 5] by hand")
+def _(answer):
+    agree(answer, textual_loss, [([1, 2, 3, 4], [1, 3, 5]), ([1, 2, 3], [2, 3, 1, 4, 5]),
+                                 ([9, 1, 2, 3], [1, 2, 3, 9, 8]), ([1, 2, 3, 4, 5, 6, 7], [1, 8, 3, 4, 9, 6, 2]),
+                                 ([1, 2, 3, 4, 5, 6], [0, 1, 2, 7, 4, 5, 6, 8])],
+          wrong=WRONG_3)
+
+
+@ex3.check("0 for the same text, 1 for another", mistake="the loss lies in [0, 1]")
+def _(answer):
+    agree(answer, textual_loss, [([5, 6, 7], [5, 6, 7]), ([5, 6], [7, 8, 9]), ([4], [4])], wrong=WRONG_3)
+
+
+@ex3.check("an empty text has nothing in common, but with another empty one", mistake="mind the lengths 0")
+def _(answer):
+    agree(answer, textual_loss, [([], [1, 2]), ([1], [])])
+    expect(answer([], []), 0.0, wrong={"two empty texts are the same: their loss is 0": 1.0})
