@@ -2,6 +2,7 @@
 import json
 import os
 import platform
+import re
 from datetime import date
 from pathlib import Path
 
@@ -38,8 +39,14 @@ def write(name: str, measured: dict, device: str = "cpu", folder: Path = RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     content = {"date": date.today().isoformat(), "machine": machine(device), **measured}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    text = re.sub(r"\[[^][{}]*]", _one_line, json.dumps(content, indent=1))
+    path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _one_line(numbers: re.Match) -> str:
+    """A list of plain values on one line, where JSON would give each its own."""
+    return re.sub(r"\s+", " ", numbers[0]).replace("[ ", "[").replace(" ]", "]")
 
 
 def read(name: str, folder: Path = RESULTS) -> dict:
