@@ -64,7 +64,8 @@ def frontier(config: GPTConfig, measures: Sequence[dict], *, loss: str = "textua
         ax.plot([x], [0], marker="*", markersize=14, color=theme.DARK, linestyle="", clip_on=False, zorder=4)
         ax.axvline(x, **theme.limit())
         ax.set_ylim(0, highest)
-        theme.label(ax, x, ax.get_ylim()[1], f"full model, {unit}", theme.GREY, dx=-4, dy=-8, ha="right", bbox=WHITE)
+        side = {"dx": 4, "ha": "left"} if x < sum(ax.get_xlim()) / 2 else {"dx": -4, "ha": "right"}
+        theme.label(ax, x, ax.get_ylim()[1], f"full model, {unit}", theme.GREY, dy=-8, bbox=WHITE, **side)
     left.set(xlabel="layers run, mean over tokens", ylabel=f"mean {loss} loss")
     right.set(xlabel="weights read a token, MB")
     theme.title(left, title or "by layers")
