@@ -50,8 +50,8 @@ def read(model, tokenizer, prompt: list[int], tokens: list[int], *, lens: Callab
     """Read a text of `prompt` and the new `tokens` once, at full depth; place t is where new token t was made.
 
     lens: (layer, hidden[T, d]) -> hidden[T, d], as for `early_exit`; layers that are not among its `exits`, if it has
-    any, are read as they are.  head: an exit classifier, hidden[T, d] -> probability[T]; adds the measure "classifier".
-    Raises ValueError when there is nothing to read.
+    any, are not read: they name nothing (id -1) and are sure of nothing.  head: an exit classifier, hidden[T, d] ->
+    probability[T]; adds the measure "classifier". Raises ValueError when there is nothing to read.
     """
     if not prompt or not tokens:
         raise ValueError("give a prompt and the new tokens that were written after it: at least one of each")
@@ -63,9 +63,11 @@ def read(model, tokenizer, prompt: list[int], tokens: list[int], *, lens: Callab
         rows["classifier"] = []
     for layer, x in enumerate(model.layer_outputs(torch.tensor([ids], device=model.device)), start=1):
         hidden = x[0, where]                                                                    # (T, d)
-        seen = lens is not None and layer < model.config.num_layers and layer in getattr(lens, "exits", (layer,))
-        logits = model.head(lens(layer, hidden) if seen else hidden)                            # (T, V)
-        rows["named"].append(logits.argmax(-1))
+        last = layer == model.config.num_layers
+        read_here = last or layer in getattr(lens, "exits", (layer,))
+        logits = model.head(hidden if lens is None or last else lens(layer, hidden)) if read_here else \
+            hidden.new_zeros(len(hidden), model.config.vocab_size)                              # (T, V)
+        rows["named"].append(logits.argmax(-1) if read_here else hidden.new_full((len(hidden),), -1).long())
         rows["entropy"].append(entropy(logits))
         rows["softmax response"].append(softmax_response(logits))
         rows["saturation"].append(saturation(hidden, before))
@@ -75,8 +77,8 @@ def read(model, tokenizer, prompt: list[int], tokens: list[int], *, lens: Callab
     named, *_ = scores = [torch.stack(row).cpu() for row in rows.values()]
     found = dict(zip(list(rows)[1:], scores[1:], strict=True))
     found["patience"] = patience_counts(named)
-    return Readings(html.texts(tokenizer, ids[where]), named, [html.texts(tokenizer, row.tolist()) for row in named],
-                    found)
+    texts = [html.texts(tokenizer, row.tolist()) if row[0] >= 0 else ["–"] * len(row) for row in named]
+    return Readings(html.texts(tokenizer, ids[where]), named, texts, found)
 
 
 @torch.inference_mode()

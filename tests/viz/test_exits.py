@@ -90,6 +90,20 @@ def test_summary_leaves_out_the_prompts_own_token():
     assert exits.summary(r, [L, 1]) == (1.0, 0.0)
 
 
+def test_layers_without_a_lens_are_not_read(model, readings):
+    """Guards a layer that the lens has no map for and that is read all the same."""
+    class Bare:
+        exits = (2, 4)
+
+        def __call__(self, layer, hidden):
+            assert layer in self.exits
+            return hidden
+
+    few = exits.read(model, Letters(), [3, 5, 7], readings.named[-1].tolist(), lens=Bare())
+    assert [bool((few.named[n] == readings.named[n]).all()) for n in range(L)] == [n + 1 in (2, 4, L) for n in range(L)]
+    assert (few.named[0] == -1).all() and few.texts[0][0] == "–" and not few.scores["softmax response"][0].any()
+
+
 @pytest.mark.parametrize(("measure", "at"), [("surprise", None), ("entropy", (0,)), ("entropy", (L,)), ("entropy", ())])
 def test_bad_requests_are_told(readings, measure, at):
     with pytest.raises(ValueError, match="measure|exit"):
