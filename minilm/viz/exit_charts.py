@@ -87,12 +87,13 @@ def frontier(points: dict[str, Sequence[tuple[float, float]]], num_layers: int, 
         ax.plot(*zip(*pairs, strict=True), **{**theme.ours(color), "marker": "osD^vP"[i % 6]}, label=name)
     for name, (layers, quality) in (dots or {}).items():
         ax.plot(layers, quality, "*", color=theme.DARK, markersize=11, zorder=4)
-        theme.label(ax, layers, quality, name, dx=8, dy=-10)
+        side = {"dx": 8, "ha": "left"} if layers < 0.8 * num_layers else {"dx": -8, "ha": "right"}
+        theme.label(ax, layers, quality, name, dy=-10, **side)
     ax.axhline(1, **theme.limit())
     ax.axvline(num_layers, **theme.limit())
     ax.set(xlabel=f"{xlabel} (of {num_layers})", ylabel=ylabel)
     ax.grid(axis="y")
-    ax.legend(loc="lower right", fontsize=9, frameon=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     theme.title(ax, "Quality and depth")
     return Chart(fig, f"frontier of {len(points)} policies")
 
