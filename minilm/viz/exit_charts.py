@@ -119,7 +119,7 @@ def cost_parts(costs: dict[str, ExitCost], *, full: ExitCost | None = None, unit
                         color=theme.DARK, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85})
         at = [a + b for a, b in zip(at, size, strict=True)]
     for row, total in enumerate(totals):
-        theme.label(ax, total, row, f"{total:.0f}")
+        theme.label(ax, total, row, f"{total:.0f}", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     if full is not None:
         limit = (getattr(full.layers, unit) + getattr(full.head, unit)) / 1e6
         ax.axvline(limit, color=theme.DARK, linewidth=1.2, linestyle=(0, (4, 2)))
