@@ -2,6 +2,7 @@
 
 import torch
 
+from minilm.cache import FullAttention
 from minilm.model import rotate
 from mutants import Mutant
 
@@ -63,6 +64,22 @@ def cut_log_softmax(logits):
 
 def perplexity(logits):
     return torch.special.entr(logits.softmax(-1)).sum(-1).exp()
+
+
+def squeezed(logits):
+    return torch.special.entr(logits.softmax(-1)).sum(-1).squeeze()
+
+
+def entr_of_logits(logits):
+    return torch.special.entr(logits).sum(-1)
+
+
+def x_log_x(logits):
+    return -(logits * logits.log()).sum(-1)
+
+
+def xlogy_of_logits(logits):
+    return -torch.xlogy(logits, logits).sum(-1)
 
 
 # --- 03.2: patience ---
@@ -155,6 +172,50 @@ def if_last(named, patience):
         if count >= patience:
             return exit
         last = token
+
+
+def length_from_the_second(named, patience):
+    run = 1
+    for i in range(1, len(named)):
+        run = run + 1 if named[i] == named[i - 1] else 1
+        if run >= patience:
+            return i + 1
+
+
+def length_equal(named, patience):
+    run = 1
+    for i in range(1, len(named)):
+        run = run + 1 if named[i] == named[i - 1] else 1
+        if run == patience:
+            return i + 1
+
+
+def last_match(named, patience):
+    count, found = 0, None
+    for i in range(1, len(named)):
+        count = count + 1 if named[i] == named[i - 1] else 0
+        if count >= patience:
+            found = i + 1
+    return found
+
+
+def by_identity(named, patience):
+    count, last = 0, None
+    for exit, token in enumerate(named, 1):
+        count = count + 1 if token is last else 0
+        if count >= patience:
+            return exit
+        last = token
+
+
+def exit_as_tensor(named, patience):
+    exit = right_exit(named, patience)
+    return None if exit is None else torch.tensor(exit)
+
+
+def exit_as_float(named, patience):
+    exit = right_exit(named, patience)
+    return None if exit is None else float(exit)
 
 
 # --- 03.3: the exit loop ---
@@ -315,6 +376,51 @@ def runs_the_layers(model, state, exit, position):
     return out
 
 
+def runs_whole_layers(model, state, exit, position):
+    out, rope = [], _rope(model, position, state)
+    for index, block in enumerate(model.layers[exit:], exit):
+        out.append(_keys_values(model, block, block.attention_norm(state), *rope))
+        state = block(state[None, None], rope, FullAttention(8), index)[0, 0]
+    return out
+
+
+def norms_the_normed(model, state, exit, position):
+    out, rope = [], _rope(model, position, state)
+    for block in model.layers[exit:]:
+        state = block.attention_norm(state)
+        out.append(_keys_values(model, block, state, *rope))
+    return out
+
+
+def values_first(model, state, exit, position):
+    return [(v, k) for k, v in right_catch_up(model, state, exit, position)]
+
+
+def values_for_keys(model, state, exit, position):
+    out, c = [], model.config
+    for block in model.layers[exit:]:
+        heads = block.attention.qkv(block.attention_norm(state)).view(-1, c.head_size)
+        v, k = heads[c.num_heads : c.num_heads + c.num_kv_heads], heads[c.num_heads + c.num_kv_heads :]
+        out.append((rotate(k[None, :, None], *_rope(model, position, state))[0, :, 0], v))
+    return out
+
+
+def padded(model, state, exit, position):
+    return [None] * exit + right_catch_up(model, state, exit, position)
+
+
+def every_layer(model, state, exit, position):
+    return right_catch_up(model, state, 0, position)
+
+
+def in_float32(model, state, exit, position):
+    return [(k.float(), v.float()) for k, v in right_catch_up(model, state, exit, position)]
+
+
+def through_float32(model, state, exit, position):
+    return [(k.float().to(k.dtype), v.float().to(v.dtype)) for k, v in right_catch_up(model, state, exit, position)]
+
+
 # --- 03.5: the whole cost ---
 
 
@@ -346,6 +452,22 @@ def summed(depths, exits, num_layers, product):
     return sum(d + product * (1 + sum(e < d for e in exits)) for d in depths)
 
 
+def no_leaving_look(depths, exits, num_layers, product):
+    return sum(n + product * (sum(e < n for e in exits) + (n == num_layers)) for n in depths) / len(depths)
+
+
+def exits_never_reached(depths, exits, num_layers, product):
+    return sum(n + product * (len(exits) + (n == num_layers)) for n in depths) / len(depths)
+
+
+def always_16(depths, exits, num_layers, product):
+    return sum(n + product * (sum(e <= n for e in exits) + (n == 16)) for n in depths) / len(depths)
+
+
+def cost_as_tensor(depths, exits, num_layers, product):
+    return torch.tensor(summed(depths, exits, num_layers, product) / len(depths))
+
+
 MUTANTS = {
     "03.1": [
         Mutant("bits", bits, "log2, which gives bits"),
@@ -360,6 +482,10 @@ MUTANTS = {
         Mutant("0 ln 0", zero_log_zero, "0 · ln 0, which is NaN"),
         Mutant("cut tokens", cut_log_softmax, "a cut token has a logit of -inf"),
         Mutant("perplexity", perplexity, "that is the perplexity"),
+        Mutant("squeeze", squeezed, "squeeze drops every axis of size 1"),
+        Mutant("entr of logits", entr_of_logits, "softmax is missing"),
+        Mutant("x log x", x_log_x, "softmax is missing"),
+        Mutant("xlogy of logits", xlogy_of_logits, "softmax is missing"),
     ],
     "03.2": [
         Mutant("counts the first exit", run_length, "counting the first exit of a run as an agreement"),
@@ -373,6 +499,12 @@ MUTANTS = {
         Mutant("the token", the_token, "not the token it names"),
         Mutant("last starts as 0", last_is_zero, "starts as None, not 0"),
         Mutant("if last", if_last, "`if last` is false for token 0"),
+        Mutant("run length from the second", length_from_the_second, "a run of two tokens is one agreement"),
+        Mutant("run length, equal", length_equal, "a run of two tokens is one agreement"),
+        Mutant("last match", last_match, "the token leaves at the first"),
+        Mutant("is for ==", by_identity, "not with `is`"),
+        Mutant("tensor for an int", exit_as_tensor, "a plain int"),
+        Mutant("float for an int", exit_as_float, "a plain int"),
     ],
     "03.3": [
         Mutant("counts from 0", zero_based, "return how many layers ran, counted from 1"),
@@ -396,7 +528,15 @@ MUTANTS = {
         Mutant("values turned", values_turned, "only keys are turned"),
         Mutant("with the exit layer", with_the_exit_layer, "the exit layer itself has run"),
         Mutant("one layer short", one_layer_short, "the first skipped layer is missing"),
-        Mutant("runs the layers", runs_the_layers, "you run the skipped layers on the state"),
+        Mutant("runs the layers", runs_the_layers, "you run the skipped layers' MLPs on it"),
+        Mutant("runs the whole layers", runs_whole_layers, "you run the skipped layers on it"),
+        Mutant("norms the normed", norms_the_normed, "you norm what the layer before has normed"),
+        Mutant("v and k", values_first, "each pair is (k, v)"),
+        Mutant("values for keys", values_for_keys, "keys and values are swapped"),
+        Mutant("padded with None", padded, "all layers are too many"),
+        Mutant("every layer", every_layer, "all layers are too many"),
+        Mutant("cast to float32", in_float32, "cast to float32"),
+        Mutant("computed in float32", through_float32, "compute in the dtype of the state"),
     ],
     "03.5": [
         Mutant("layers alone", layers_alone, "that is layers alone"),
@@ -406,5 +546,9 @@ MUTANTS = {
         Mutant("all exits for all", all_exits_for_all, "one that has left does not look again"),
         Mutant("a look after every layer", look_after_every_layer, "only the exits look"),
         Mutant("the sum", summed, "divide by the number of tokens"),
+        Mutant("leaving look missing", no_leaving_look, "the leaving exit's own look is missing"),
+        Mutant("exits never reached", exits_never_reached, "you charge exits never reached"),
+        Mutant("16 layers", always_16, "a 16 is probably hard-coded"),
+        Mutant("tensor for a float", cost_as_tensor, "the mean cost is a float"),
     ],
 }

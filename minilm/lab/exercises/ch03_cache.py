@@ -2,7 +2,10 @@
 
 import torch
 
-from minilm.lab.exercise import Exercise, agree
+from minilm.cache import FullAttention
+from minilm.lab.exercise import Exercise, agree, expect
+from minilm.lab.expect import Failed
+from minilm.lab.values import difference
 from minilm.model import GPT, GPTConfig, rotate
 
 ex4 = Exercise(
@@ -26,7 +29,7 @@ def catch_up(model, state, exit, position):
 
 
 def _caught(model, state, exit, position, *, norm="attention_norm", weights=None, start=0, blocks=None, turn=True,
-            turn_values=False, runs=False):
+            turn_values=False):
     """The answer, but for one thing. weights: the index of the block whose weights serve every layer; start: the row of
     heads at which the keys begin, counted from the first key; blocks: which layers' indices."""
     c, out = model.config, []
@@ -38,8 +41,6 @@ def _caught(model, state, exit, position, *, norm="attention_norm", weights=None
         k, v = heads[c.num_heads :].chunk(2)
         spun = [rotate(y[None, :, None], cos, sin)[0, :, 0] for y in (k, v)]
         out.append((spun[0] if turn else k, spun[1] if turn_values else v))
-        if runs:
-            state = state + block.mlp(block.mlp_norm(state))
     return out
 
 
@@ -51,6 +52,20 @@ def _swapped(model, state, exit, position):
     c = model.config
     return [(rotate(v[None, :, None], *model.rotary(torch.tensor([position]), v.dtype))[0, :, 0], k)
             for k, v in _caught(model, state, exit, position, turn=False, blocks=range(exit, c.num_layers))]
+
+
+def _run(block, x, rope):
+    """x[d] after the block, alone in its text."""
+    return block(x[None, None], rope, FullAttention(8), 0)[0, 0]
+
+
+def _chained(model, state, exit, position, change):
+    """The mistake of changing the state from one skipped layer to the next."""
+    out, rope = [], model.rotary(torch.tensor([position]), state.dtype)
+    for index in range(exit, model.config.num_layers):
+        out += _caught(model, state, exit, position, blocks=[index])
+        state = change(model.layers[index], state, rope)
+    return out
 
 
 WRONG = {
@@ -82,10 +97,13 @@ WRONG = {
         lambda m, s, e, p: _caught(m, s, e, p, blocks=range(e, m.config.num_layers - 1)),
     "those are the layers that did run; the skipped ones lie above the exit":
         lambda m, s, e, p: _caught(m, s, e, p, blocks=range(e)),
-    "all layers are too many: those up to the exit have their keys already":
-        lambda m, s, e, p: _caught(m, s, e, p, blocks=range(m.config.num_layers)),
-    "you run the skipped layers on the state; it is copied as it is, that is what is saved":
-        lambda m, s, e, p: _caught(m, s, e, p, runs=True),
+    "each pair is (k, v); yours is (v, k)": lambda m, s, e, p: [(v, k) for k, v in _caught(m, s, e, p)],
+    "the same state for every layer: you run the skipped layers' MLPs on it; it is copied as it is":
+        lambda m, s, e, p: _chained(m, s, e, p, lambda block, x, rope: x + block.mlp(block.mlp_norm(x))),
+    "the same state for every layer: you run the skipped layers on it; it is copied as it is, that is what is saved":
+        lambda m, s, e, p: _chained(m, s, e, p, _run),
+    "the same state for every layer: you norm what the layer before has normed; keep the state, norm a copy":
+        lambda m, s, e, p: _chained(m, s, e, p, lambda block, x, rope: block.attention_norm(x)),
 }
 
 
@@ -99,15 +117,33 @@ def _model(num_layers, heads, kv_heads):
     return model
 
 
+def _not_padded(answer, model, state, exit, position):
+    got, want = answer(model, state, exit, position), catch_up(model, state, exit, position)
+    if isinstance(got, list | tuple) and len(got) == model.config.num_layers:
+        if difference(list(got[exit:]), want) is None:
+            raise Failed("all layers are too many: the list begins with the layer above the exit and has "
+                         "L - exit pairs, none for the layers that ran")
+
+
 @ex4.check("gives every skipped layer its keys and values", mistake="take one layer: norm, keys, values, turn the keys")
 def _(answer):
     cases = [(_model(3, 2, 2), torch.randn(8), 2, 5), (_model(4, 4, 2), torch.randn(8), 1, 9)]
+    _not_padded(answer, _model(4, 2, 1), torch.randn(8), 2, 3)
     agree(answer, catch_up, cases, wrong=WRONG)
 
 
 @ex4.check("nothing to do for a token that ran every layer", mistake="after the last layer nothing was skipped: []")
 def _(answer):
     agree(answer, catch_up, [(_model(3, 2, 1), torch.randn(8), 3, 4)])
+
+
+@ex4.check("keeps the state's dtype", mistake="float64 in, float64 out: compute in the dtype of the state")
+def _(answer):
+    model, state = _model(3, 2, 1).double(), torch.randn(8, dtype=torch.float64)
+    want = catch_up(model, state, 1, 5)
+    expect(answer(model, state, 1, 5), want, tol=1e-9, wrong={
+        "the answer is cast to float32; keep the dtype of the state, here float64":
+            [(k.float(), v.float()) for k, v in want]})
 
 
 @ex4.check("gives what a full pass gives where nothing changes the state",

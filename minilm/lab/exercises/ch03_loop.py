@@ -2,6 +2,7 @@
 
 from minilm.lab.exercise import Exercise, agree, expect
 from minilm.lab.expect import Failed
+from minilm.lab.values import kind
 
 # --- 03.3 -------------------------------------------------------------------------------------------------------------
 
@@ -13,8 +14,8 @@ ex3 = Exercise(
     hints=(
         "When has the policy something to look at: before a layer or after it? And when is nothing left to skip?",
         "After each layer: if the number of layers run so far is one of the exits, and not all of them, ask.",
-        "for n, layer in enumerate(layers, start=1): x = layer(x); if n in exits "
-        "and n < len(layers) and leaves(n, x): return x, n",
+        "for n, layer in enumerate(layers, start=1): first x = layer(x); then, if n is an exit, is not the last layer "
+        "and leaves(n, x) says so, return. What is returned when the loop ends?",
     ),
 )
 
@@ -147,8 +148,11 @@ WRONG_5 = {
     "a token that leaves is named by its last look; it needs no product more": _cost(
         lambda d, e, L: sum(x <= d for x in e) + 1),
     "you charge every token for every exit; one that has left does not look again": _cost(lambda d, e, L: len(e) + 1),
+    "you charge exits never reached: a token that has left does not look again":
+        _cost(lambda d, e, L: len(e) + (d == L)),
     "you charge every token for every exit, and none for the last layer's product": _cost(lambda d, e, L: len(e)),
-    "the look at the exit where it leaves counts, too": _cost(lambda d, e, L: sum(x < d for x in e) + (d == L)),
+    "the leaving exit's own look is missing: the look at the exit where a token leaves counts, too":
+        _cost(lambda d, e, L: sum(x < d for x in e) + (d == L)),
     "you charge a look after every layer; only the exits look": _cost(lambda d, e, L: d),
     "that is the sum; divide by the number of tokens": _cost(_right, total=True),
     "the answer is in layers; don't divide by their number": lambda d, e, L, p: mean_cost(d, e, L, p) / L,
@@ -157,12 +161,24 @@ WRONG_5 = {
 
 @ex5.check("counts layers and products", mistake="follow one token: its layers, its looks, the product that names it")
 def _(answer):
-    cases = [([4], (4, 8), 16, 3.0), ([16], (4, 8), 16, 3.0), ([4, 8, 16], (4, 8), 16, 2.5),
+    cases = [([4], (4, 8), 16, 3.0), ([16], (4, 8), 16, 3.0), ([8], (4, 8), 16, 3.0), ([4, 8, 16], (4, 8), 16, 2.5),
              ([6, 4, 16, 10, 4, 8], (4, 6, 8, 10), 16, 2.8)]
-    for depths, exits, L, product in cases:
-        expect(answer(list(depths), exits, L, product), mean_cost(depths, exits, L, product), wrong={
-            message: (lambda f=f, case=(depths, exits, L, product): f(*case)) for message, f in WRONG_5.items()})
     agree(answer, mean_cost, cases, wrong=WRONG_5)
+
+
+@ex5.check("any number of layers", mistake="the full depth is `num_layers`")
+def _(answer):
+    for depths, exits, L, product in [([12, 4], (4, 8), 12, 2.0), ([16, 8], (8, 16), 24, 2.0)]:
+        hard = sum(d + product * (sum(e <= d for e in exits) + (d == 16)) for d in depths) / len(depths)
+        expect(answer(list(depths), exits, L, product), mean_cost(depths, exits, L, product), wrong={
+            "a 16 is probably hard-coded; the full depth is `num_layers`": hard})
+
+
+@ex5.check("returns a plain number", mistake="the mean cost is a float")
+def _(answer):
+    got = answer([4, 16], (4, 8), 16, 2.5)
+    if not isinstance(got, (int, float)):
+        raise Failed(f"the mean cost is a float; yours is {kind(got)}: .item() takes the number out")
 
 
 @ex5.check("looks can cost more than they save", mistake="15 exits are up to 15 products for one token")

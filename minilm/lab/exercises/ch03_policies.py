@@ -5,6 +5,8 @@ import math
 import torch
 
 from minilm.lab.exercise import Exercise, agree, expect
+from minilm.lab.expect import Failed
+from minilm.lab.values import kind
 
 # --- 03.1 -------------------------------------------------------------------------------------------------------------
 
@@ -38,6 +40,10 @@ WRONG_1 = {
         lambda x: torch.special.entr(x.softmax(0)).sum(0),
     "softmax is probably over the wrong axis; the V probabilities of the last axis sum to 1":
         lambda x: torch.special.entr(x.softmax(0)).sum(-1),
+    "softmax is missing: p are probabilities, logits are not": lambda x: torch.special.entr(x).sum(-1),
+    "softmax is missing: p are probabilities; the logarithm of a logit at 0 or below is no number":
+        lambda x: -(x * x.log()).sum(-1),
+    "softmax is missing: p are probabilities; logits can be below 0": lambda x: -torch.xlogy(x, x).sum(-1),
     "you are probably summing over everything; each row of logits has an entropy of its own": _over_all,
     "you are probably taking the mean over the vocabulary; the entropy is a sum": lambda x: entropy(x) / x.shape[-1],
     "you are probably dividing by ln V; entropy in nats is not scaled to 1":
@@ -56,11 +62,19 @@ def _(answer):
                             (2 * torch.randn(2, 3, 5, dtype=torch.float64),)], wrong=WRONG_1)
 
 
-@ex1.check("large logits don't overflow", mistake="exp(200) is inf: softmax subtracts the largest logit first")
+@ex1.check("keeps a leading axis of size 1", mistake="one row in [1, V] is one entropy in [1]")
+def _(answer):
+    x = torch.randn(1, 4)
+    expect(answer(x), entropy(x), wrong={
+        "squeeze drops every axis of size 1, the leading one too; sum(-1) alone already drops the last":
+            entropy(x).squeeze()})
+
+
+@ex1.check("large logits don't overflow", mistake="softmax subtracts the largest logit first, since exp(200) is inf")
 def _(answer):
     x = torch.tensor([200.0, 199.0])
     expect(answer(x), entropy(x), wrong={
-        "exp(200) is inf, and inf / inf NaN: softmax and log_softmax subtract the largest logit first":
+        "without care exp(200) is inf, and inf / inf NaN: softmax and log_softmax subtract the largest logit first":
             torch.tensor(torch.nan)})
 
 
@@ -117,6 +131,24 @@ def _like_the_first(named, patience):
     return None
 
 
+def _last_match(named, patience):
+    count, found = 0, None
+    for exit in range(2, len(named) + 1):
+        count = count + 1 if named[exit - 1] == named[exit - 2] else 0
+        found = exit if count >= patience else found
+    return found
+
+
+def _run_length(named, patience, enough):
+    """The run's length, first token counted; looked at from the second exit on."""
+    run = 1
+    for exit in range(2, len(named) + 1):
+        run = run + 1 if named[exit - 1] == named[exit - 2] else 1
+        if enough(run, patience):
+            return exit
+    return None
+
+
 def _seen_anywhere(named, patience):
     for exit in range(2, len(named) + 1):
         if named[: exit - 1].count(named[exit - 1]) >= patience:
@@ -127,6 +159,11 @@ def _seen_anywhere(named, patience):
 WRONG_2 = {
     "you are probably counting the first exit of a run as an agreement; it has none before it to agree with":
         lambda n, p: _walk(n, p, start=1, again=1),
+    "you are probably counting how long the run is; a run of two tokens is one agreement: begin at 0":
+        lambda n, p: _run_length(n, p, lambda run, p: run >= p),
+    "you are probably counting how long the run is; a run of two tokens is one agreement: begin at 0, not 1":
+        lambda n, p: _run_length(n, p, lambda run, p: run == p),
+    "you return the last exit with enough agreements; the token leaves at the first": _last_match,
     "you are one exit late: when the count has reached `patience`, it is enough": lambda n, p: _walk(n, p + 1),
     "exits are counted from 1: the first is exit 1": lambda n, p: _walk(n, p, first=0),
     "a change must set the count back to 0: the agreements are in a row": lambda n, p: _walk(n, p, reset=False),
@@ -170,3 +207,16 @@ def _(answer):
     expect(answer([0, 3, 5, 5], 1), 4, wrong={
         "0 is a token: what was named before the first exit starts as None, not 0": 1})
     expect(answer([3, 0, 0, 6], 1), 3, wrong={"`if last` is false for token 0: compare with ==": None})
+
+
+@ex2.check("tokens are compared by value", mistake="compare tokens with ==")
+def _(answer):
+    expect(answer([int(text) for text in ("700", "4097", "4097", "5")], 1), 3, wrong={
+        "equal numbers need not be one object: compare tokens with ==, not with `is`": None})
+
+
+@ex2.check("returns a plain int", mistake="the number of an exit is an int")
+def _(answer):
+    got = answer([7, 7, 8], 1)
+    if type(got) is not int:
+        raise Failed(f"the number of an exit is a plain int; yours is {kind(got)}")

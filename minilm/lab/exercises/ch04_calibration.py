@@ -5,6 +5,8 @@ import math
 import torch
 
 from minilm.lab.exercise import Exercise, agree, expect
+from minilm.lab.expect import Failed
+from minilm.lab.values import kind
 
 # --- 04.4 -------------------------------------------------------------------------------------------------------------
 
@@ -17,7 +19,7 @@ ex4 = Exercise(
         "The claim to refute is: the true mean loss is above delta. Does a measured mean above delta refute it?",
         "Only a mean below delta speaks against the claim: the gap is max(0, delta - mean). More examples "
         "make it stronger evidence.",
-        "gap = max(0, delta - mean_loss); math.exp(-2 * n * gap ** 2)",
+        "Two lines: gap = max(0, ...), then math.exp(...) of minus two, times the examples, times the squared gap.",
     ),
 )
 
@@ -28,10 +30,19 @@ def p_value(mean_loss, n, delta):
 
 
 WRONG_4 = {
-    "n is missing: more examples make the same gap more telling": lambda m, n, d: p_value(m, 1, d),
+    "a mean above delta is no evidence for the threshold: the gap is 0, and p = exp(0) = 1, not 0":
+        lambda m, n, d: 0.0 if m >= d else p_value(m, n, d),
+    "you square the mean, not the gap: max(0, delta - mean) ** 2":
+        lambda m, n, d: math.exp(-2 * n * max(0.0, d - m**2)),
+    "you square the mean and the gap; square the gap alone":
+        lambda m, n, d: math.exp(-2 * n * max(0.0, d - m**2) ** 2),
+    "you subtract squares; subtract first, then square the gap":
+        lambda m, n, d: math.exp(-2 * n * max(0.0, d**2 - m**2)),
+    "the number of examples n is missing: more examples make the same gap more telling":
+        lambda m, n, d: p_value(m, 1, d),
     "a square forgets the sign: a mean above delta is no evidence below it; the gap is max(0, delta - mean)":
         lambda m, n, d: math.exp(-2 * n * (d - m) ** 2),
-    "delta and the mean are swapped: what speaks for a safe threshold is a mean *below* delta":
+    "you have delta and the mean swapped: what speaks for a safe threshold is a mean *below* delta":
         lambda m, n, d: p_value(d, n, m),
     "the 2 is missing: exp(-2 · n · gap²)": lambda m, n, d: math.exp(-n * max(0.0, d - m) ** 2),
     "the gap must be squared": lambda m, n, d: math.exp(-2 * n * max(0.0, d - m)),
@@ -40,7 +51,7 @@ WRONG_4 = {
     "you are probably dividing by n: more examples must make it smaller": lambda m, n, d: math.exp(
         -2 * max(0.0, d - m) ** 2 / n),
     "that is 1 minus the p-value: a small one speaks for the threshold": lambda m, n, d: 1 - p_value(m, n, d),
-    "exp is missing": lambda m, n, d: -2 * n * max(0.0, d - m) ** 2,
+    "the exponential is missing": lambda m, n, d: -2 * n * max(0.0, d - m) ** 2,
 }
 
 
@@ -52,12 +63,19 @@ def _each(answer, cases):
 
 @ex4.check("matches the formula below delta", mistake="write exp(-2 · n · (delta - mean)²) out once more")
 def _(answer):
-    agree(answer, p_value, [(0.1, 50, 0.2), (0.25, 20, 0.5), (0.0, 100, 0.1), (0.05, 300, 0.1)], wrong=WRONG_4)
+    agree(answer, p_value, [(0.3, 4, 0.7), (0.25, 6, 0.5), (0.0, 20, 0.3), (0.1, 30, 0.2)], wrong=WRONG_4)
 
 
 @ex4.check("is 1 where the mean is not below delta", mistake="a mean above delta is no evidence: the gap is 0, p is 1")
 def _(answer):
     _each(answer, [(0.3, 50, 0.2), (0.2, 50, 0.2), (0.9, 300, 0.1)])
+
+
+@ex4.check("returns a plain number", mistake="the p-value is a float")
+def _(answer):
+    got = answer(0.3, 4, 0.7)
+    if not isinstance(got, (int, float)):
+        raise Failed(f"the p-value is a float; yours is {kind(got)}: math.exp gives one")
 
 
 @ex4.check("falls with more examples", mistake="the same mean from more examples is worth more")
@@ -72,12 +90,12 @@ ex5 = Exercise(
     "04.5",
     "The walk",
     answer="certified(losses, delta, epsilon, p_value)",
-    task="losses[n, m], columns safest first -> index of the last column before the first with p > epsilon, or None",
+    task="for losses[n, m], columns safest first: index of the last column before the first with p > epsilon, or None",
     hints=(
         "A column is a threshold, a row an example. Which mean does p_value want, over which axis?",
         "Test column 0, then 1, and so on, each at level epsilon. The first that fails ends the walk.",
-        "for index, mean in enumerate(losses.mean(0).tolist()): if p_value(...) > epsilon: break; else "
-        "last = index; and before the loop last = None",
+        "Before the loop last = None. Then for index, mean in enumerate(losses.mean(0).tolist()): break where the test "
+        "fails; where it passes, what do you keep?",
     ),
 )
 
@@ -139,7 +157,7 @@ def _walks(answer, ones):
     expect(answer(*case), certified(*case), wrong={message: (lambda f=f: f(*case)) for message, f in WRONG_5.items()})
 
 
-@ex5.check("asks about a column's mean over all examples", mistake="p_value(mean of the column, number of rows, delta)")
+@ex5.check("asks about a column's mean over all examples", mistake="it is p_value(column's mean, number of rows, delta)")
 def _(answer):
     calls = []
 
@@ -151,12 +169,13 @@ def _(answer):
     answer(losses, 0.3, 0.05, spy)
     assert calls, "you never ask p_value: a mean of at most delta on these examples may just be luck"
     expect(calls[0], (0.25, 4, 0.3), wrong={
-        "n is the number of examples, the rows; you give the number of columns": (0.25, 3, 0.3),
+        "the number of examples is n, the rows; you give the number of columns": (0.25, 3, 0.3),
         "you take the mean over a row; a threshold is a column: mean(0)": (2 / 3, 4, 0.3),
         "you take the mean over a row, and the columns for n; a threshold is a column: mean(0)": (2 / 3, 3, 0.3),
         "you give the sum of the losses; p_value wants their mean": (1.0, 4, 0.3),
         "you give the mean of the whole table; each column is tested by itself": (0.5, 4, 0.3),
-        "delta and epsilon are swapped: p_value wants delta, and its answer is compared with epsilon": (0.25, 4, 0.05),
+        "you have delta and epsilon swapped: p_value wants delta, and its answer is compared with epsilon":
+            (0.25, 4, 0.05),
         "the order is p_value(mean_loss, n, delta)": (0.3, 4, 0.25),
         "the order is p_value(mean_loss, n, delta): n comes second": (0.25, 0.3, 4),
         "you begin with the boldest column; begin with the safest, column 0": (0.75, 4, 0.3)})
@@ -186,4 +205,14 @@ def _(answer):
 def _(answer):
     p = lambda mean_loss, n, delta: 0.05 if mean_loss < 0.5 else 1.0  # noqa: E731
     expect(answer(_table([0, 10, 60, 70]), 0.2, 0.05, p), 1, wrong={
-        "p = epsilon passes: stop where p is greater": None})
+        "a column with p = epsilon passes: stop where p is greater": None})
+
+
+@ex5.check("column 0 alone is an answer", mistake="where only column 0 passes, the answer is 0")
+def _(answer):
+    losses = _table([0, 30, 5])
+    got = answer(losses, 0.2, 0.05, p_value)
+    expect(got, 0, wrong={
+        "column 0 is false in `if last` and `last or None`: None is only for no column at all, so ask `is None`": None})
+    if type(got) is not int:
+        raise Failed(f"the index of a column is a plain int, or None; yours is {kind(got)}")

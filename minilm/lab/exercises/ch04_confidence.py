@@ -1,10 +1,19 @@
 """Exercises of chapter 04: a measure of confidence, a threshold that decays, and the loss of a text."""
 
 import math
+from difflib import SequenceMatcher
 
 import torch
 
 from minilm.lab.exercise import Exercise, agree, expect
+from minilm.lab.expect import Failed
+from minilm.lab.values import kind
+
+
+def _is_a_float(got, what):
+    if not isinstance(got, (int, float)):
+        raise Failed(f"{what} is a float; yours is {kind(got)}: .item() takes the number out")
+
 
 # --- 04.1 -------------------------------------------------------------------------------------------------------------
 
@@ -53,6 +62,8 @@ WRONG_1 = {
         lambda x: _top(x.softmax(0))[..., 0] - _top(x.softmax(0))[..., 1],
     "you are probably working over the first axis; each row of V logits is one of the last":
         lambda x: _top(x.softmax(0), 0)[0] - _top(x.softmax(0), 0)[1],
+    "the two largest lie along the last axis, best[..., 0] - best[..., 1]; best[0] - best[1] is for one row alone":
+        lambda x: _top(x.softmax(-1))[0] - _top(x.softmax(-1))[1],
     "that is how unsure it is; the confidence is 1 minus this": lambda x: 1 - softmax_response(x),
     "that is the largest minus all others together; subtract the second alone":
         lambda x: 2 * x.softmax(-1).max(-1).values - 1,
@@ -62,7 +73,15 @@ WRONG_1 = {
 @ex1.check("first minus second, for one row or many", mistake="with probabilities 0.2, 0.5, 0.3 it is 0.2")
 def _(answer):
     agree(answer, softmax_response, [(torch.tensor([0.2, 0.5, 0.3]).log(),), (torch.tensor([2.0, -1.0, 0.5, 3.0]),),
-                                     (torch.randn(3, 5),), (torch.randn(2, 3, 6, dtype=torch.float64),)], wrong=WRONG_1)
+                                     (torch.randn(3, 5),), (torch.randn(4, 3, 6, dtype=torch.float64),)], wrong=WRONG_1)
+
+
+@ex1.check("keeps a leading axis of size 1", mistake="one row in [1, V] is one confidence in [1]")
+def _(answer):
+    x = torch.tensor([[2.0, -1.0, 0.5, 3.0]])
+    expect(answer(x), softmax_response(x), wrong={
+        "squeeze drops every axis of size 1, the leading one too; [..., 0] drops the last alone":
+            softmax_response(x).squeeze()})
 
 
 @ex1.check("a tie is no confidence at all", mistake="two equal largest probabilities: 0")
@@ -72,10 +91,11 @@ def _(answer):
             lambda: (lambda p: p[0] - p[1])(torch.tensor([3.0, 1.0, 3.0]).softmax(-1))})
 
 
-@ex1.check("large logits don't overflow", mistake="exp(300) is inf: softmax subtracts the largest logit first")
+@ex1.check("large logits don't overflow", mistake="softmax subtracts the largest logit first, since exp(300) is inf")
 def _(answer):
     expect(answer(torch.tensor([300.0, 299.0, 0.0])), softmax_response(torch.tensor([300.0, 299.0, 0.0])), wrong={
-        "exp(300) is inf, and inf / inf NaN: softmax subtracts the largest logit first": torch.tensor(torch.nan)})
+        "without care exp(300) is inf, and inf / inf NaN: softmax subtracts the largest logit first":
+            torch.tensor(torch.nan)})
 
 
 # --- 04.2 -------------------------------------------------------------------------------------------------------------
@@ -111,18 +131,24 @@ WRONG_2 = {
         lambda s, t, tau, n: _clip(s * (0.9 + 0.1 * math.exp(-tau * t / n))),
     "the exponent needs a minus: the threshold falls along the text":
         lambda s, t, tau, n: _clip(_sum(s, t, -tau, n)),
-    "t counts against the length: the exponent is -tau · t / horizon, not -tau · t":
+    "the length is missing, against which t counts: the exponent is -tau · t / horizon, not -tau · t":
         lambda s, t, tau, n: _clip(_sum(s, t, tau, 1)),
-    "t and horizon are swapped in the exponent": lambda s, t, tau, n: _clip(_sum(s, n, tau, max(t, 1e-9))),
-    "tau belongs into the exponent: exp(-tau · t / horizon)":
+    "the exponent has t and horizon swapped": lambda s, t, tau, n: _clip(_sum(s, n, tau, max(t, 1e-9))),
+    "put tau into the exponent: exp(-tau · t / horizon)":
         lambda s, t, tau, n: _clip(0.9 * s + 0.1 * tau * math.exp(-t / n)),
-    "tau is missing in the exponent": lambda s, t, tau, n: _clip(_sum(s, t, 1, n)),
+    "the exponent lacks tau": lambda s, t, tau, n: _clip(_sum(s, t, 1, n)),
     "0.9 and 0.1 are swapped: most of it is the threshold itself":
         lambda s, t, tau, n: _clip(_sum(s, t, tau, n, 0.1, 0.9)),
     "you let all of it decay; only the 0.1 does": lambda s, t, tau, n: _clip((0.9 * s + 0.1) * math.exp(-tau * t / n)),
     "the threshold is scaled by 0.9 before the fade is added": lambda s, t, tau, n: _clip(
         s + 0.1 * math.exp(-tau * t / n)),
-    "t starts at 0, at the first new token: no t + 1": lambda s, t, tau, n: _clip(_sum(s, t + 1, tau, n)),
+    "the division // drops the fraction, so that all of t / horizon may be lost: write /":
+        lambda s, t, tau, n: _clip(0.9 * s + 0.1 * math.exp(-tau * t // n)),
+    "the division // drops the fraction, so that -tau · t / horizon is rounded: write /":
+        lambda s, t, tau, n: _clip(0.9 * s + 0.1 * math.exp(-(tau * t // n))),
+    "the division // drops the fraction, so that t / horizon is 0 all along: write /":
+        lambda s, t, tau, n: _clip(0.9 * s + 0.1 * math.exp(-tau * (t // n))),
+    "the first new token has t = 0: no t + 1": lambda s, t, tau, n: _clip(_sum(s, t + 1, tau, n)),
     "the result must be clipped to [0, 1], from both sides": _sum,
     "clip the sum, not the threshold that goes into it": lambda s, t, tau, n: _sum(_clip(s), t, tau, n),
     "below 0 counts as 0: clip from both sides": lambda s, t, tau, n: min(_sum(s, t, tau, n), 1.0),
@@ -132,7 +158,7 @@ WRONG_2 = {
 
 @ex2.check("falls along the text", mistake="write 0.9 · threshold + 0.1 · exp(-tau · t / horizon) out once more")
 def _(answer):
-    agree(answer, decayed, [(0.8, 10, 4.0, 20), (0.5, 3, 2.0, 8), (0.95, 39, 4.0, 40), (0.8, 0, 4.0, 20)],
+    agree(answer, decayed, [(0.8, 9, 3.0, 20), (0.5, 3, 2.0, 7), (0.95, 37, 3.0, 41), (0.8, 0, 4.0, 20)],
           wrong=WRONG_2)
 
 
@@ -140,6 +166,11 @@ def _(answer):
 def _(answer):
     agree(answer, decayed, [(-0.5, 1, 4.0, 10), (1.2, 5, 4.0, 10), (-0.3, 2, 4.0, 10), (-0.05, 1, 4.0, 10),
                             (1.05, 5, 4.0, 10)], wrong=WRONG_2)
+
+
+@ex2.check("returns a plain number", mistake="the threshold is a float")
+def _(answer):
+    _is_a_float(answer(0.8, 3, 4.0, 20), "the threshold")
 
 
 @ex2.check("tau 0 does not fall", mistake="with tau 0 the exponential is 1 everywhere")
@@ -200,6 +231,25 @@ def _greedy(a, b):
     return found
 
 
+def _table(a, b, on_match, *, aliased=False, one=1):
+    """A length by a table with a mistake. on_match(diagonal, up, left); one: -1 for a table without its empty edges."""
+    rows, columns = len(a) + max(one, 0), len(b) + max(one, 0)
+    table = [[0] * columns] * rows if aliased else [[0] * columns for _ in range(rows)]
+    for i, x in enumerate(a, max(one, 0)):
+        for j, y in enumerate(b, max(one, 0)):
+            up, left = table[i - 1][j], table[i][j - 1]
+            table[i][j] = on_match(table[i - 1][j - 1], up, left) if x == y else max(up, left)
+    return table[-1][-1]
+
+
+def _difflib(a, b):
+    return sum(block.size for block in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks())
+
+
+def _loss(common):
+    return lambda a, b: 1 - _f1(common(a, b), a, b)
+
+
 WRONG_3 = {
     "that is ROUGE-L itself, how alike they are; the loss is 1 minus it": lambda a, b: _f1(_lcs(a, b), a, b),
     "you are probably dividing by the length of `ours` alone (precision); F1 counts both lengths":
@@ -218,16 +268,36 @@ WRONG_3 = {
     "you stop at the first difference; what agrees later counts, too": lambda a, b: 1 - _f1(_prefix(a, b), a, b),
     "you take the first match each time, which can spoil later ones: fill the table": (
         lambda a, b: 1 - _f1(_greedy(a, b), a, b)),
+    "a match pairs two tokens once: 1 + the diagonal, the two prefixes without them; don't take the largest neighbour":
+        _loss(lambda a, b: _table(a, b, lambda diagonal, up, left: 1 + max(diagonal, up, left))),
+    "the diagonal of the row above has been overwritten: either [[0] * n] * m, which is one row m times, or a single "
+    "row that doesn't keep the old value": _loss(lambda a, b: _table(a, b, lambda d, up, left: d + 1, aliased=True)),
+    "the table needs a row and a column of zeros for the empty prefixes: without them index -1 reads the other end":
+        _loss(lambda a, b: _table(a, b, lambda d, up, left: d + 1, one=0)),
+    "difflib finds long blocks first, which is not the longest common subsequence: fill the table": _loss(_difflib),
+    "the loop ends one too early: the last token of both is never compared": _loss(lambda a, b: _lcs(a[:-1], b[:-1])),
+    "the loop ends one too early: the last token of `ours` is never compared": _loss(lambda a, b: _lcs(a[:-1], b)),
+    "the loop ends one too early: the last token of `full` is never compared": _loss(lambda a, b: _lcs(a, b[:-1])),
+    "the loop begins one too late: the first token of both is never compared": _loss(lambda a, b: _lcs(a[1:], b[1:])),
+    "the loop begins one too late: the first token of `ours` is never compared": _loss(lambda a, b: _lcs(a[1:], b)),
+    "the loop begins one too late: the first token of `full` is never compared": _loss(lambda a, b: _lcs(a, b[1:])),
     "that is the length of the common subsequence; the loss is 1 - F1": lambda a, b: _lcs(a, b),
 }
 
 
 @ex3.check("is 1 minus the F1 of the longest common subsequence", mistake="take [1, 2, 3, 4] and [1, 3, 5] by hand")
 def _(answer):
-    agree(answer, textual_loss, [([1, 2, 3, 4], [1, 3, 5]), ([1, 2, 3], [2, 3, 1, 4, 5]),
-                                 ([9, 1, 2, 3], [1, 2, 3, 9, 8]), ([1, 2, 3, 4, 5, 6, 7], [1, 8, 3, 4, 9, 6, 2]),
+    agree(answer, textual_loss, [([5], [5, 5]), ([5, 5], [5]), ([1, 2, 3, 4], [1, 3, 5]), ([2, 0, 2], [1, 0, 4, 2]),
+                                 ([1, 2, 3, 4, 5], [6, 1, 3, 5]), ([6, 1, 2, 3, 7], [1, 8, 3, 9]),
+                                 ([1, 2, 3], [2, 3, 1, 4, 5]), ([9, 1, 2, 3], [1, 2, 3, 9, 8]),
+                                 ([1, 2, 3, 4, 5, 6, 7], [1, 8, 3, 4, 9, 6, 2]),
                                  ([1, 2, 3, 4, 5, 6], [0, 1, 2, 7, 4, 5, 6, 8])],
           wrong=WRONG_3)
+
+
+@ex3.check("returns a plain number", mistake="the loss is a float")
+def _(answer):
+    _is_a_float(answer([1, 2, 3, 4], [1, 3, 5]), "the loss")
 
 
 @ex3.check("0 for the same text, 1 for another", mistake="the loss lies in [0, 1]")
