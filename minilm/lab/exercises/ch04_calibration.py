@@ -157,7 +157,7 @@ def _walks(answer, ones):
     expect(answer(*case), certified(*case), wrong={message: (lambda f=f: f(*case)) for message, f in WRONG_5.items()})
 
 
-@ex5.check("asks about a column's mean over all examples", mistake="it is p_value(column's mean, number of rows, delta)")
+@ex5.check("asks about a column's mean over all examples", mistake="it is p_value(column mean, number of rows, delta)")
 def _(answer):
     calls = []
 
