@@ -478,7 +478,7 @@ MUTANTS = {
         Mutant("largest neighbour", largest_neighbour, "a match pairs two tokens once"),
         Mutant("aliased rows", aliased_rows, "the diagonal of the row above has been overwritten"),
         Mutant("one row", one_row, "the diagonal of the row above has been overwritten"),
-        Mutant("difflib", by_difflib, "difflib finds long blocks first"),
+        Mutant("difflib", by_difflib, "difflib module finds long blocks first"),
         Mutant("ends early", ends_early, "the last token of both is never compared"),
         Mutant("ends early in ours", ends_early_in_ours, "the last token of `ours` is never compared"),
         Mutant("ends early in full", ends_early_in_full, "the last token of `full` is never compared"),

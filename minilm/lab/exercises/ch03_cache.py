@@ -137,7 +137,7 @@ def _(answer):
     agree(answer, catch_up, [(_model(3, 2, 1), torch.randn(8), 3, 4)])
 
 
-@ex4.check("keeps the state's dtype", mistake="float64 in, float64 out: compute in the dtype of the state")
+@ex4.check("keeps the state's dtype", mistake="with float64 in, float64 comes out: compute in the dtype of the state")
 def _(answer):
     model, state = _model(3, 2, 1).double(), torch.randn(8, dtype=torch.float64)
     want = catch_up(model, state, 1, 5)

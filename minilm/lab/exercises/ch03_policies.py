@@ -66,7 +66,7 @@ def _(answer):
 def _(answer):
     x = torch.randn(1, 4)
     expect(answer(x), entropy(x), wrong={
-        "squeeze drops every axis of size 1, the leading one too; sum(-1) alone already drops the last":
+        "your squeeze drops every axis of size 1, the leading one too; sum(-1) alone already drops the last":
             entropy(x).squeeze()})
 
 

@@ -73,7 +73,7 @@ def _(answer):
 def _(answer):
     x = torch.tensor([[2.0, -1.0, 0.5, 3.0]])
     expect(answer(x), softmax_response(x), wrong={
-        "squeeze drops every axis of size 1, the leading one too; [..., 0] drops the last alone":
+        "your squeeze drops every axis of size 1, the leading one too; [..., 0] drops the last alone":
             softmax_response(x).squeeze()})
 
 
