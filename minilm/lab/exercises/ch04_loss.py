@@ -100,7 +100,8 @@ WRONG_3 = {
     "row that doesn't keep the old value": _loss(lambda a, b: _table(a, b, lambda d, up, left: d + 1, aliased=True)),
     "the table needs a row and a column of zeros for the empty prefixes: without them index -1 reads the other end":
         _loss(lambda a, b: _table(a, b, lambda d, up, left: d + 1, one=0)),
-    "the difflib module finds long blocks first, which is not the longest common subsequence: fill the table": _loss(_difflib),
+    "the difflib module finds long blocks first, which is not the longest common subsequence: fill the table":
+        _loss(_difflib),
     "the loop ends one too early: the last token of both is never compared": _loss(lambda a, b: _lcs(a[:-1], b[:-1])),
     "the loop ends one too early: the last token of `ours` is never compared": _loss(lambda a, b: _lcs(a[:-1], b)),
     "the loop ends one too early: the last token of `full` is never compared": _loss(lambda a, b: _lcs(a, b[:-1])),
