@@ -9,7 +9,8 @@ import pytest
 LESSON = Path(__file__).resolve().parents[1] / "notebooks" / "00_welcome.ipynb"
 BASELINE = "autoregressive"
 SLACK = 0.1     # a median of ratios is not the ratio of medians: rounds differ, on a quiet machine by a few per cent
-ROW = re.compile(r"^(\S+(?: \S+)*) +([\d.]+) tokens/s +([\d.]+) of the baseline +([\d.]+) tokens per pass", re.MULTILINE)
+ROW = re.compile(r"^(\S+(?: \S+)*) +([\d.]+) tokens/s +([\d.]+) of the baseline +([\d.]+) tokens per pass",
+                 re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
