@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 
+import minilm
 from minilm import race as race_module
 from minilm.bench.contestants import BASELINE, REGISTRY, Contestant, Course, TransformersPeer, chosen
 from minilm.cli import main
@@ -124,3 +125,12 @@ def test_one_round_is_no_rounds(capsys):
 def test_table_has_a_row_for_everyone_from_the_start():
     waiting = race_module.table([race_module.Result(c) for c in chosen()])
     assert waiting.row_count == len(REGISTRY)
+
+
+def test_early_exit_looks_through_the_lens_that_was_fitted_for_the_model():
+    """Guards the real model racing with middle layers that were never meant to be read."""
+    model, tokenizer = minilm.load("smollm2-135m-instruct")
+    real = Course(model, tokenizer, tokenizer.chat("Hi"), 3)
+    assert real.lens is not None and real.lens.exits[-1] < 30
+    assert set(step.layers for step in REGISTRY["CALM"].run(real).trace) <= {*real.lens.exits, 30}
+    assert Course(lively(0), None, [1], 3).lens is None

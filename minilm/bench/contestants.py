@@ -9,6 +9,7 @@ import torch
 
 from minilm import checkpoint
 from minilm.decoding import Entropy, ExitPolicy, Patience, SoftmaxResponse, autoregressive, early_exit
+from minilm.decoding.lens import Lens
 from minilm.generation import Generation, Stats
 from minilm.model import GPT
 from minilm.tokenizer import Tokenizer
@@ -24,6 +25,14 @@ class Course:
     tokenizer: Tokenizer
     prompt: list[int]
     max_new_tokens: int
+
+    @cached_property
+    def lens(self) -> Lens | None:
+        """What lets middle layers speak, where one was fitted for the model: one trained to exit needs none."""
+        try:
+            return Lens.load(self.model)
+        except ValueError:
+            return None
 
     @cached_property
     def peer(self) -> "TransformersPeer":
@@ -107,10 +116,11 @@ def _(course: Course) -> Generation:
 
 
 def _early_exit(course: Course, policy: ExitPolicy) -> Generation:
-    """With four exits, from a quarter of the layers to five eighths."""
+    """With four exits, from a quarter of the layers to five eighths, or with those of the model's lens."""
     L = course.model.config.num_layers
     exits = sorted({min(max(1, round(L * share)), L - 1) for share in (1 / 4, 3 / 8, 1 / 2, 5 / 8)})
-    return early_exit(course.model, course.prompt, course.max_new_tokens, policy, exits=exits)
+    return early_exit(course.model, course.prompt, course.max_new_tokens, policy, lens=course.lens,
+                      exits=exits if course.lens is None else course.lens.exits)
 
 
 @contestant("exit by entropy", chapter=3, exact=False)
