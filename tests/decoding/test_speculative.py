@@ -14,7 +14,7 @@ import minilm.decoding.verify as verify_module
 import minilm.sampling as sampling_module
 from minilm.cache import KVCache
 from minilm.decoding import autoregressive
-from minilm.decoding.proposers import DraftModel, PromptLookup, SelfSpeculative
+from minilm.decoding.proposers import AheadHeads, Blockwise, DraftModel, PromptLookup, SelfSpeculative, choose_tree
 from minilm.decoding.proposers.prompt_lookup import lookup
 from minilm.decoding.speculative import Chain, Draft, speculative
 from minilm.sampling import Sampling
@@ -51,12 +51,22 @@ def tree(text: list[int], limit: int) -> Draft:
     return Draft([(a + 1) % 97, a, (a + 2) % 97, (b + 1) % 97, b, 7], None, [-1, -1, 0, 1, 1, 2])
 
 
+def random_heads(width: int = 24, count: int = 3) -> AheadHeads:
+    generator = torch.Generator().manual_seed(0)
+    return AheadHeads(torch.randn(count, width, width, generator=generator, dtype=torch.float64) / 5,
+                      torch.randn(count, width, generator=generator, dtype=torch.float64) / 5)
+
+
+BUSHY = [(0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)]
+
 PROPOSERS = {
     "draft model": lambda: DraftModel(SMALL, 3),
     "heuristic length": lambda: DraftModel(SMALL, 2, schedule="heuristic"),
     "confidence stop": lambda: DraftModel(SMALL, 6, confidence=0.2),
     "prompt lookup": lambda: PromptLookup(4, 2),
     "self-speculation": lambda: SelfSpeculative(2, 3),
+    "blockwise chain": lambda: Blockwise(random_heads()),
+    "blockwise tree": lambda: Blockwise(random_heads(), BUSHY),
     "all right": lambda: Scripted(right),
     "all wrong": lambda: Scripted(wrong),
     "tree": lambda: Scripted(tree),
@@ -150,6 +160,8 @@ EXACT = {
     "prompt lookup": lambda small: PromptLookup(2, 1),
     "self-speculation": lambda small: SelfSpeculative(1, 2),
     "tree": lambda small: Scripted(lambda text, limit: Draft([0, 1, 2], None, [-1, -1, 0]) if limit > 1 else Draft()),
+    "blockwise chain": lambda small: Blockwise(random_heads(count=2)),
+    "blockwise tree": lambda small: Blockwise(random_heads(count=2), [(0,), (1,), (0, 0)]),
 }
 
 
@@ -203,6 +215,31 @@ def test_a_length_chosen_from_what_is_dropped_bends_the_law(monkeypatch):
     assert distance_to_target(law, target, Sampling(1.2)) > 1e-3
 
 
+def test_heads_look_at_the_state_that_named_the_last_token():
+    """Guards heads shifted by one: the first guess must be the first head's, for the token after the last."""
+    heads = random_heads()
+    text = [5, 17, 80, 3]
+    out = speculative(TARGET, text, 6, Blockwise(heads))
+    state = TARGET.hidden(torch.tensor([text]))[0, -1]              # it named the first new token
+    guesses = heads.logits(TARGET, state).argmax(-1).tolist()
+    assert list(out.trace[1].drafted) == guesses
+
+
+def test_the_chosen_tree_is_the_best_one():
+    """Against all trees of so many nodes, by the expected number of accepted tokens; parents come before children."""
+    accuracy = torch.tensor([[0.6, 0.2, 0.1], [0.5, 0.3, 0.05]])
+    paths = [(a,) for a in range(3)] + [(a, b) for a in range(3) for b in range(3)]
+    chance = lambda path: float(torch.stack([accuracy[k, rank] for k, rank in enumerate(path)]).prod())     # noqa: E731
+    for nodes in (1, 2, 4, 6):
+        trees = [tree for tree in itertools.combinations(paths, nodes)
+                 if all(p[:-1] in tree or len(p) == 1 for p in tree)]
+        best = max(sum(map(chance, tree)) for tree in trees)
+        chosen = choose_tree(accuracy, nodes)
+        assert sum(map(chance, chosen)) == pytest.approx(best)
+        assert all(len(p) == 1 or p[:-1] in chosen[:i] for i, p in enumerate(chosen))
+        Blockwise(random_heads(count=2), chosen)
+
+
 def test_lookup_finds_what_followed():
     """Against brute force on random texts: longest n-gram first, then the latest with enough after it."""
     assert lookup([1, 2, 3, 9, 1, 2, 3, 7, 5, 1, 2, 3], 2, 3) == [7, 5]
@@ -225,6 +262,11 @@ def test_lookup_finds_what_followed():
     (lambda: DraftModel(SMALL, 0), "at least one token"),
     (lambda: DraftModel(SMALL, 2, schedule="lazy"), "schedule is"),
     (lambda: DraftModel(SMALL, 2, confidence=1.0), "confidence lies in"),
+    (lambda: Blockwise(random_heads(), [(0, 0)]), "what it continues must be in the tree"),
+    (lambda: Blockwise(random_heads(count=1), [(0,), (0, 0)]), "at most as deep as there are heads"),
+    (lambda: Blockwise(random_heads(), []), "1 to 64 different paths"),
+    (lambda: speculative(TARGET, [5], 4, Blockwise(random_heads(width=8))), "width 8"),
+    (lambda: choose_tree(torch.ones(2, 2), 0), "at least one node"),
     (lambda: PromptLookup(0), "num_tokens"),
     (lambda: PromptLookup(4, 0), "ngram"),
     (lambda: SelfSpeculative(0), "exit_layer"),

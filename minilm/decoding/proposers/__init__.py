@@ -1,6 +1,7 @@
 """Where drafts come from: one file a proposer, all for the one loop in `decoding.speculative`."""
+from minilm.decoding.proposers.blockwise import AheadHeads, Blockwise, choose_tree
 from minilm.decoding.proposers.draft_model import DraftModel
 from minilm.decoding.proposers.prompt_lookup import PromptLookup
 from minilm.decoding.proposers.self_speculative import SelfSpeculative
 
-__all__ = ["DraftModel", "PromptLookup", "SelfSpeculative"]
+__all__ = ["AheadHeads", "Blockwise", "DraftModel", "PromptLookup", "SelfSpeculative", "choose_tree"]
