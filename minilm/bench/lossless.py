@@ -1,0 +1,94 @@
+"""Greedy speculation against plain decoding, token by token: every proposer, in float64 and in float32.
+
+In exact arithmetic the two are the same. A machine rounds, and one pass over several tokens rounds otherwise than
+several passes over one: where the two largest logits nearly tie, the winner may change, and with it the rest of the
+text. float64 has no such near ties here; in float32 each divergence is told with the gap between its two best logits.
+"""
+from collections.abc import Callable
+
+import torch
+
+import minilm
+from minilm.decoding import autoregressive
+from minilm.decoding.proposers import AheadHeads, Blockwise, DraftModel, PromptLookup, SelfSpeculative, choose_tree
+from minilm.decoding.proposers.recurrent import RecurrentDraft, RecurrentHead
+from minilm.decoding.speculative import Proposer, speculative
+from minilm.model import GPT
+from minilm.training.evaluate import held_out_prompts
+
+# How often head k's guess of a rank might be right: any numbers make a tree, and any tree must be lossless.
+SHARES = torch.tensor([[0.6, 0.15, 0.08], [0.4, 0.12, 0.07], [0.25, 0.1, 0.06]])
+NODES = 16
+
+
+def proposers(model: GPT, draft: GPT | None = None) -> dict[str, Callable[[], Proposer]]:
+    """name -> how to make it: all proposers that go with `model`; those with trained parts only where it has them."""
+    found: dict[str, Callable[[], Proposer]] = {"prompt lookup": lambda: PromptLookup(10, 3)}
+    if draft is not None and draft.config.vocab_size == model.config.vocab_size:
+        found["draft model"] = lambda: DraftModel(draft, 4)
+        found["draft model, heuristic"] = lambda: DraftModel(draft, 5, schedule="heuristic", confidence=0.4)
+    for layer in (model.config.num_layers // 4, model.config.num_layers * 3 // 8):
+        found[f"self-speculation, exit {layer}"] = lambda layer=layer: SelfSpeculative(layer, 4)
+    ahead = trained(AheadHeads.load, model)
+    if ahead is not None:
+        found["blockwise, chain"] = lambda: Blockwise(ahead)
+        found["blockwise, tree"] = lambda: Blockwise(ahead, choose_tree(SHARES[: len(ahead)], NODES))
+    head = trained(RecurrentHead.load, model)
+    if head is not None:
+        found["recurrent draft"] = lambda: RecurrentDraft(head, 3)
+    return found
+
+
+def trained(load: Callable, model: GPT):
+    """The bundled part trained beside `model`, or None where there is none for it."""
+    try:
+        return load(model)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def measure(num_prompts: int = 50, new_tokens: int = 64, name: str = "minilm-14m", draft: str | None = "minilm-1m",
+            on_update: Callable[[str], None] = print) -> dict:
+    """One row for each proposer and precision: of how many held-out prompts the greedy text is plain decoding's own.
+
+    No timings: the same machine gives the same rows. A divergence is {"prompt", "at" (new tokens before it), "margin"
+    (of the two best logits there, in float64)}. tokens_per_pass: new tokens for each pass of the target.
+    """
+    rows = []
+    exact, tokenizer = minilm.load(name, dtype=torch.float64)
+    prompts = held_out_prompts(tokenizer, num_prompts)
+    for dtype in (torch.float64, torch.float32):
+        model = exact if dtype == torch.float64 else minilm.load(name, dtype=dtype)[0]
+        plain = [autoregressive(model, prompt, new_tokens).tokens for prompt in prompts]
+        for label, make in proposers(model, draft and minilm.load(draft, dtype=dtype)[0]).items():
+            made = [speculative(model, prompt, new_tokens, make()) for prompt in prompts]
+            apart = [divergence(exact, prompts[i], plain[i], made[i].tokens) | {"prompt": i}
+                     for i in range(num_prompts) if made[i].tokens != plain[i]]
+            passes = sum(generation.stats.target_passes for generation in made)
+            rows.append({"proposer": label, "dtype": str(dtype).removeprefix("torch."), "prompts": num_prompts,
+                         "identical": num_prompts - len(apart), "divergences": apart,
+                         "tokens_per_pass": round(num_prompts * new_tokens / passes, 4)})
+            on_update(line(rows[-1]))
+    return {"benchmark": "lossless", "model": name, "draft": draft, "new_tokens": new_tokens, "rows": rows}
+
+
+@torch.inference_mode()
+def divergence(model: GPT, prompt: list[int], plain: list[int], made: list[int]) -> dict:
+    """Where two texts part, and how near the two best logits are there."""
+    at = next((i for i, (a, b) in enumerate(zip(plain, made, strict=False)) if a != b), min(len(plain), len(made)))
+    best = model(torch.tensor([prompt + plain[:at]]))[0, -1].topk(2).values
+    return {"at": at, "margin": float(best[0] - best[1])}
+
+
+def line(row: dict) -> str:
+    """A row as text."""
+    apart = "".join(f"; prompt {one['prompt']} parts at token {one['at']}, margin {one['margin']:.1e}"
+                    for one in row["divergences"])
+    return (f"{row['proposer']:26} {row['dtype']:8} {row['identical']} of {row['prompts']} prompts identical, "
+            f"{row['tokens_per_pass']:.2f} tokens per pass{apart}")
+
+
+def show(measured: dict) -> str:
+    """The measurement as a few lines of text."""
+    head = f"{measured['model']}, greedy, {measured['new_tokens']} new tokens, against plain decoding of the same dtype"
+    return "\n".join([head, *map(line, measured["rows"])])
