@@ -100,7 +100,7 @@ def prompt_lookup(num_tokens: int = 10, ngram: int = 3) -> Drafter:
 
 
 def early_exit(layer: int, num_tokens: int = 4) -> Drafter:
-    """`SelfSpeculative(layer, num_tokens)`, replayed: while drafts are right, its states are those of the whole text."""
+    """`SelfSpeculative(layer, num_tokens)`, replayed: while drafts are right, its states are the whole text's."""
     def draft(text: Guesses, made: int, room: int) -> tuple[int, int]:
         count = min(num_tokens, room)
         return count, _agree(text.named[layer - 1, made : made + count].tolist(), text.tokens[made:])

@@ -1,6 +1,6 @@
 """Self-speculation as a grid of layers and tokens: which layers run while drafting, which while verifying, and when.
 
-`frames` replays a run of `speculative` with `SelfSpeculative`, phase by phase: each draft, the verification, what stays.
+`frames` replays a run of `speculative` with `SelfSpeculative` step by step: each draft, the verification, what stays.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass

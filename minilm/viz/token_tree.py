@@ -142,7 +142,8 @@ def _key() -> str:
     def cell(color: str, dot: str, words: str) -> str:
         style = f"display:inline-block;width:14px;height:14px;border:1px solid {theme.RULE};background:{color}"
         dot = f'<span style="color:{dot}">•</span>' if dot else "&nbsp;"
-        return f'<span><span style="{style};font:bold 13px/13px {theme.FONT};text-align:center">{dot}</span> {words}</span>'
+        font = f"font:bold 13px/13px {theme.FONT};text-align:center"
+        return f'<span><span style="{style};{font}">{dot}</span> {words}</span>'
     cells = cell(MINE, theme.LIGHT, "itself") + cell(SEES, MINE, "an ancestor") + cell("transparent", "", "not seen")
     return (f'<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:center;font:12px {theme.FONT};'
             f'color:{theme.MUTED}">{html.key("accepted", "rejected", "recovered", "bonus")}{cells}</div>')
@@ -189,8 +190,7 @@ def shape(paths: Sequence[tuple[int, ...]], chances: dict[tuple[int, ...], float
     shapes.append(svg.circle(x[()], 16, radius, fill=theme.role("prompt").color))
     for p in paths:
         color = theme.confidence(min(chances[p], 1.0))
-        shapes.append(f"<g><title>guess {p[-1] + 1} of head {len(p)}, right with all before it: {chances[p]:.1%}</title>"
-                      + svg.circle(x[p], y(p), radius, fill=color) + svg.label(
-                          x[p], y(p), f"{p[-1] + 1}", size=min(10, radius + 2), anchor="middle", color=theme.ink(color))
-                      + "</g>")
+        told = f"guess {p[-1] + 1} of head {len(p)}, right with all before it: {chances[p]:.1%}"
+        number = svg.label(x[p], y(p), f"{p[-1] + 1}", size=min(10, radius + 2), anchor="middle", color=theme.ink(color))
+        shapes.append(f"<g><title>{told}</title>{svg.circle(x[p], y(p), radius, fill=color)}{number}</g>")
     return svg.drawing(theme.PIXELS, height, *shapes, title=f"a tree of {len(paths)} nodes")
