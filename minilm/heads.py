@@ -45,10 +45,10 @@ def read(name_or_path: str | Path, model: GPT) -> dict[str, Tensor]:
     try:
         with safe_open(str(path), "pt") as file:
             owner = (file.metadata() or {}).get(_KEY)
-            tensors = {name: file.get_tensor(name).to(model.device, model.dtype) for name in file.keys()}
+            tensors = {name: file.get_tensor(name).to(model.device) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is no whole safetensors file: {error}") from None
     if owner != fingerprint(model):
         raise ValueError(f"{path.name} was trained on another model ({owner}, and this one is {fingerprint(model)}): "
                          "open the model that it belongs to, or train heads for this one")
-    return tensors
+    return {name: x.to(model.dtype) if x.is_floating_point() else x for name, x in tensors.items()}
