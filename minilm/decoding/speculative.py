@@ -90,7 +90,7 @@ def speculative(model: GPT, prompt: list[int], max_new_tokens: int, proposer: Pr
         text = prompt + out.tokens
         room = max_new_tokens - len(out.tokens) - 1                            # the pass itself gives one more
         draft = proposer.propose(text, room, hidden, sampling, generator) if room else Draft()
-        _check_draft(draft, room)
+        _check_draft(draft, room, rule)
         if draft.parents is not None:
             cache.branch([-1, *(parent + 1 for parent in draft.parents)])
         states = proposer.verify(model, cache, [text[-1], *draft.tokens])       # (n + 1, d)
@@ -141,12 +141,17 @@ def _greedy_path(best: list[int], draft: Draft) -> tuple[list[int], int]:
     return path, best[node + 1]
 
 
-def _check_draft(draft: Draft, room: int) -> None:
+def _check_draft(draft: Draft, room: int, rule: str) -> None:
     """Raise ValueError when a proposer drafts what can't be verified."""
     depth: Sequence[int] = range(1, len(draft.tokens) + 1)
     if draft.parents is not None:
         if draft.probs is not None:
             raise ValueError("a tree's tokens must be chosen, not drawn: give no probs with parents")
+        if rule != "rejection":
+            raise ValueError(f'rule {rule!r} is for chains; a tree is verified by "rejection"')
+        verify.check_parents(draft.parents, len(draft.tokens))
+        if len(draft.tokens) > SPARE:
+            raise ValueError(f"a tree has at most {SPARE} nodes; the proposer drafted {len(draft.tokens)}")
         depth = []
         for parent in draft.parents:
             depth.append(1 if parent < 0 else depth[parent] + 1)

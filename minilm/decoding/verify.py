@@ -69,8 +69,10 @@ def typical(target_probs: Tensor, drafted: Sequence[int], uniform: float, *, eps
 
     It keeps whatever is likely enough, so likely tokens come too often. The token after the kept ones is drawn from p.
     """
+    target_probs, drafted = _probabilities("target_probs", target_probs), [int(token) for token in drafted]
+    _check_shapes(target_probs, drafted)
     kept = 0
-    for p, token in zip(target_probs, drafted, strict=False):
+    for p, token in zip(target_probs[:-1], drafted, strict=True):
         entropy = torch.special.entr(p).sum()
         if not p[token] > min(epsilon, delta * float(torch.exp(-entropy))):
             break
@@ -87,9 +89,12 @@ def tree(target_probs: Tensor, tokens: Sequence[int], parents: Sequence[int], un
     is made to sum to 1 again, and the next sibling is tried. Returns the indices of the nodes on the way, then the last
     token.
     """
+    target_probs, tokens = _probabilities("target_probs", target_probs), [int(token) for token in tokens]
+    _check_shapes(target_probs, tokens, uniforms=uniforms)
+    check_parents(parents, len(tokens))
     node, path = -1, []
     while True:
-        p = target_probs[node + 1].double().clone()
+        p = target_probs[node + 1].clone()
         for child in (i for i, parent in enumerate(parents) if parent == node):
             share = float(p[tokens[child]] / p.sum())
             if uniforms[child] < share:
@@ -111,18 +116,53 @@ def _check(target_probs: Tensor, draft_probs: Tensor, drafted: Sequence[int],
            uniforms: Sequence[float]) -> tuple[Tensor, Tensor, list[int]]:
     """(p, q, drafted) in float64, after one clear error for what can't be verified."""
     drafted = [int(token) for token in drafted]
-    n, V = len(drafted), target_probs.shape[-1]
-    if not n:
+    if not drafted:
         raise ValueError("no token was drafted: there is nothing to verify")
-    if target_probs.shape != (n + 1, V) or draft_probs.shape != (n, V) or len(uniforms) != n + 1:
-        raise ValueError(f"{n} drafts need target_probs[{n + 1}, V], draft_probs[{n}, V] and {n + 1} uniforms; got "
-                         f"{list(target_probs.shape)}, {list(draft_probs.shape)} and {len(uniforms)}")
-    p, q = target_probs.double(), draft_probs.double()
-    for name, probs in (("target_probs", p), ("draft_probs", q)):
-        if not bool((probs >= 0).all()) or float((probs.sum(-1) - 1).abs().max()) > 1e-3:
-            raise ValueError(f"{name} are no probabilities: each row must be 0 or more, sum to 1, and hold no NaN")
+    _check_shapes(target_probs, drafted, draft_probs, uniforms)
+    p, q = _probabilities("target_probs", target_probs), _probabilities("draft_probs", draft_probs)
     for i, token in enumerate(drafted):
-        if not 0 <= token < V or q[i, token] == 0:
+        if q[i, token] == 0:
             raise ValueError(f"draft {i} is token {token}, to which draft_probs gives probability 0: it was not drawn "
                              "from them")
     return p, q, drafted
+
+
+def _check_shapes(target_probs: Tensor, drafted: list[int], draft_probs: Tensor | None = None,
+                  uniforms: Sequence[float] | None = None) -> None:
+    """Raise ValueError when the parts don't fit together, or a draft is outside the vocabulary."""
+    n, V = len(drafted), target_probs.shape[-1]
+    needs, got = [f"target_probs[{n + 1}, V]"], [f"{list(target_probs.shape)}"]
+    right = target_probs.shape == (n + 1, V)
+    if draft_probs is not None:
+        needs, got = [*needs, f"draft_probs[{n}, V]"], [*got, f"{list(draft_probs.shape)}"]
+        right &= draft_probs.shape == (n, V)
+    if uniforms is not None:
+        needs, got = [*needs, f"{n + 1} uniforms"], [*got, f"{len(uniforms)}"]
+        right &= len(uniforms) == n + 1
+    if not right:
+        raise ValueError(f"{n} drafts need {', '.join(needs)}; got {', '.join(got)}")
+    for i, token in enumerate(drafted):
+        if not 0 <= token < V:
+            raise ValueError(f"draft {i} is token {token}, outside the vocabulary of {V}")
+
+
+def check_parents(parents: Sequence[int], nodes: int) -> None:
+    """Raise ValueError unless parents[n] make a tree whose nodes come after what they continue."""
+    if len(parents) != nodes:
+        raise ValueError(f"a tree of {nodes} tokens needs as many parents; it has {len(parents)}")
+    for node, parent in enumerate(parents):
+        if not -1 <= parent < node:
+            raise ValueError(f"node {node} of a tree must continue an earlier one, or the text (-1); it continues "
+                             f"{parent}")
+
+
+def _probabilities(name: str, probs: Tensor) -> Tensor:
+    """probs[n, V] in float64 with rows that sum to 1 exactly, as `draw` takes them: bfloat16's are off by up to 0.006.
+
+    Raises ValueError for what are no probabilities.
+    """
+    probs = probs.double()
+    total = probs.sum(-1, keepdim=True)
+    if not bool((probs >= 0).all()) or not bool(((total - 1).abs() < 1e-2).all()):
+        raise ValueError(f"{name} are no probabilities: each row must be 0 or more, sum to 1, and hold no NaN")
+    return probs / total

@@ -3,10 +3,14 @@
 A rule compares its uniforms with thresholds. Here a uniform is an interval instead of a number; a comparison that the
 interval does not decide splits it, and both halves are followed. No sampling, no error but rounding.
 """
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
+
+from minilm.sampling import Sampling
 
 
 class Chance:
@@ -57,14 +61,14 @@ class Walk:
 
 
 def draw(probs: Tensor, uniform: Chance) -> int:
-    """`sampling.draw` for a Chance."""
+    """`sampling.draw` for a Chance; -1, which is no token, where there is nothing to draw from."""
     probs = probs.double()
     cdf = (probs.cumsum(-1) / probs.sum()).tolist()
     possible = probs.nonzero().flatten().tolist()
     for token in possible[:-1]:
         if uniform < cdf[token]:
             return token
-    return possible[-1]
+    return possible[-1] if possible else -1
 
 
 def law(rule: Callable[[list[Chance]], Sequence[int]], uniforms: int) -> Counter:
@@ -82,3 +86,52 @@ def law_of(run: Callable[[Callable[[], Chance]], Sequence[int]]) -> Counter:
         outcomes[tuple(outcome)] += walk.probability
         paths += walk.open
     return outcomes
+
+
+# --- a small language, so that laws of whole texts can be compared ---
+
+Language = dict[tuple[int, ...], Tensor]            # text -> probabilities [V] of what follows
+
+
+def language(vocab: int, depth: int, sampling: Sampling, seed: int) -> Language:
+    """A random language model: probabilities [V] after every text of up to `depth` tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    return {text: sampling.probs(2 * torch.randn(vocab, generator=generator, dtype=torch.float64))
+            for length in range(depth + 1) for text in itertools.product(range(vocab), repeat=length)}
+
+
+def completed(laws: Counter, p: Language, length: int) -> Counter:
+    """The law of the first `length` tokens when shorter outcomes go on as the target would."""
+    out: Counter = Counter()
+    for start, probability in laws.items():
+        texts = {start: probability}
+        for _ in range(length - len(start)):
+            texts = {(*text, x): chance * share for text, chance in texts.items()
+                     for x, share in (enumerate(p[text].tolist()) if text in p else [(-1, 1.0)]) if share}
+        for text, chance in texts.items():
+            out[text] += chance
+    return out
+
+
+def total_variation(got: Counter, p: Language, length: int) -> float:
+    """Half the sum of all differences between a law of texts and the target's own; NaN counts as all wrong."""
+    got, target = completed(got, p, length), completed(Counter({(): 1.0}), p, length)
+    return sum(_size(got[text] - target[text]) for text in {*got, *target}) / 2
+
+
+def _size(difference: float) -> float:
+    return abs(difference) if difference == difference else 1.0
+
+
+def output_law(rule: Callable, p: Language, q: Language, n: int) -> Counter:
+    """The law of rule(p[n + 1, V], q[n, V], drafted, uniforms) over all drafts of n tokens from q and all chance."""
+    out: Counter = Counter()
+    drafts = {(): 1.0}
+    for _ in range(n):
+        drafts = {(*text, x): chance * share for text, chance in drafts.items()
+                  for x, share in enumerate(q[text].tolist()) if share}
+    for drafted, chance in drafts.items():
+        ps, qs = (torch.stack([m[drafted[:i]] for i in range(k)]) for m, k in ((p, n + 1), (q, n)))
+        for outcome, share in law(lambda u, ps=ps, qs=qs, d=drafted: rule(ps, qs, d, u), n + 1).items():
+            out[outcome] += chance * share
+    return out

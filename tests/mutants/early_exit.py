@@ -1,29 +1,12 @@
 """Wrong versions of early exit, CALM and trained heads, each a single edit; their tests must reject every one."""
 import importlib
-import inspect
-import textwrap
-from typing import Any
 
 from minilm import heads
 from minilm.decoding import calm
 from minilm.model import Attention
-from mutants.core import Change
+from mutants.edits import edit
 
 ee = importlib.import_module("minilm.decoding.early_exit")
-
-
-def edit(says: str, check: str, owner: Any, name: str, old: str, new: str) -> Change:
-    """owner.name with the one place that reads `old` made to read `new`."""
-    function = inspect.unwrap(getattr(owner, name))
-    source = textwrap.dedent(inspect.getsource(function))
-    if source.count(old) != 1:
-        raise LookupError(f"{name} holds {old!r} {source.count(old)} times: this wrong version needs to be rewritten")
-    source = source.replace(old, new)
-    if inspect.isclass(owner):
-        source = source.replace("super()", f"super({owner.__name__}, self)")    # outside a class, it needs both names
-    made: dict = {}
-    exec(compile(source, f"<{says}>", "exec"), function.__globals__, made)
-    return Change(says, check, owner, name, made[name])
 
 
 SCHEDULE, TRACE, DESCEND = "check_schedule", "check_trace", (ee, "descend")
@@ -182,5 +165,6 @@ HEADS = [
          "(model.norm, *(block.mlp_norm for block in model.layers))", "()"),
     edit("the fingerprint depends on the precision", "check_fingerprint", heads, "fingerprint",
          '.to("cpu", torch.bfloat16).view(torch.int16)', ".cpu().float()"),
-    edit("the file's precision is kept", "check_round_trip", heads, "read", ".to(model.device, model.dtype)", ""),
+    edit("the file's precision is kept", "check_round_trip", heads, "read",
+         "x.to(model.dtype) if x.is_floating_point() else x", "x"),
 ]
