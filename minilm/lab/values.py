@@ -95,7 +95,8 @@ def _array_difference(got: Any, want: Array, tol: float, dtype: bool) -> str | N
     if bool(new_nan.any()):
         return f"your answer holds NaN ({int(new_nan.sum())} of {want.size})"
     with _quiet():
-        equal = (got == want) | (abs(got - want) <= tol + tol * abs(want)) | ((got != got) & (want != want))
+        near = (abs(got - want) <= tol + tol * abs(want)) & (abs(want) < math.inf)          # inf is near to nothing
+        equal = (got == want) | near | ((got != got) & (want != want))
     return None if bool(equal.all()) else ""
 
 
@@ -149,7 +150,8 @@ def _number_difference(got: Any, want: bool | int | float, tol: float) -> str | 
     if isinstance(want, float):
         if math.isnan(got) and not math.isnan(want):
             return "your answer is NaN"
-        return None if got == want or abs(got - want) <= tol + tol * abs(want) else ""
+        near = math.isfinite(want) and abs(got - want) <= tol + tol * abs(want)
+        return None if got == want or near else ""
     return None if got == want else ""
 
 
