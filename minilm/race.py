@@ -44,7 +44,7 @@ def race(course: Course, contestants: list[Contestant] | None = None, *, rounds:
     rounds of baseline time / own time. `on_update` is called with the results after every single run.
     """
     check_race(course, rounds)
-    contestants = chosen() if contestants is None else contestants
+    contestants = chosen(course) if contestants is None else contestants
     results = [Result(c) for c in contestants]
     baseline = next(r for r in results if r.contestant.name == BASELINE)
     for warm_up in (True, *[False] * rounds):
@@ -120,11 +120,11 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.live import Live
     from rich.markup import escape
-    contestants = chosen(args.only)
     model, tokenizer = minilm.load(args.model, device=args.device)
     prompt = tokenizer.chat(args.prompt) if tokenizer.chat_template else tokenizer.encode(args.prompt)
     course = Course(model, tokenizer, prompt, args.max_new_tokens)
     check_race(course, args.rounds)
+    contestants = chosen(course, args.only)
     if args.json:
         results = race(course, contestants, rounds=args.rounds)
         print(json.dumps({"model": args.model, "prompt": args.prompt, "max_new_tokens": args.max_new_tokens,

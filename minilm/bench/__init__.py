@@ -7,6 +7,9 @@
     few_rows    the product that decoding is made of, by the library's call and by ours
     exits       early exit: what every policy loses, and how fast the calibrated ones are
     exit_losses, exit_cost, edit_tasks      what `exits` stands on
+    speculative speculation by every drafter, beside plain decoding and `transformers`' assisted generation
+    lossless    greedy speculation is plain decoding token by token: every drafter, float64 and float32
+    drafters    which ways to draft go with a model
     record      recorded results and their machine
 
 `results/` holds recorded runs.
@@ -16,13 +19,14 @@ import argparse
 ROUNDS = 7
 # Each benchmark and the options that mean something to it; --record goes with all.
 BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",),
-              "exit-losses": (), "exits": ("rounds",)}
+              "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"), "lossless": ("model",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=tuple(BENCHMARKS), help="which benchmark")
     parser.add_argument("--model", nargs="+", metavar="NAME",
-                        help="for decode: which models (default: minilm-14m smollm2-135m-instruct)")
+                        help="which models: decode takes several (default: minilm-14m smollm2-135m-instruct), "
+                             "speculative and lossless take one (default: minilm-14m)")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"how often each is timed (default: {ROUNDS})")
     parser.add_argument("--device", help="for limits and decode: cpu (default) or cuda")
     parser.add_argument("--record", metavar="NAME", help="save the result as minilm/bench/results/NAME.json")
@@ -49,9 +53,17 @@ def run(args: argparse.Namespace) -> int:
         from minilm.bench import exits as benchmark
         measured = benchmark.measure_losses()
         shown = "record it with --record early_exit_losses: `minilm bench exits` and lesson 04 read it"
-    else:
+    elif args.what == "exits":
         from minilm.bench import exits as benchmark
         measured = benchmark.measure_speed(rounds=rounds)
+        shown = benchmark.show(measured)
+    elif args.what == "speculative":
+        from minilm.bench import speculative as benchmark
+        measured = benchmark.measure(*args.model or [], rounds=rounds)
+        shown = benchmark.show(measured)
+    else:
+        from minilm.bench import lossless as benchmark
+        measured = benchmark.measure(**{"name": args.model[0]} if args.model else {})
         shown = benchmark.show(measured)
     print(shown)
     if args.record:
@@ -66,5 +78,7 @@ def check_options(args: argparse.Namespace) -> None:
         if getattr(args, option) is not None and option not in BENCHMARKS[args.what]:
             takers = " and ".join(name for name, options in BENCHMARKS.items() if option in options)
             raise ValueError(f"`minilm bench {args.what}` has no --{option}; it belongs to {takers}")
+    if args.what in ("speculative", "lossless") and len(args.model or []) > 1:
+        raise ValueError(f"`minilm bench {args.what}` takes one model; it got {len(args.model)}")
     if args.rounds is not None and args.rounds < 1:
         raise ValueError(f"--rounds must be at least 1; it is {args.rounds}")

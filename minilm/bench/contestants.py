@@ -8,8 +8,10 @@ from functools import cached_property
 import torch
 
 from minilm import checkpoint
+from minilm.bench.drafters import CHAPTERS, draft_of, drafters
 from minilm.decoding import Entropy, ExitPolicy, Patience, SoftmaxResponse, autoregressive, early_exit
 from minilm.decoding.lens import Lens
+from minilm.decoding.speculative import Proposer, speculative
 from minilm.generation import Generation, Stats
 from minilm.model import GPT
 from minilm.tokenizer import Tokenizer
@@ -35,6 +37,21 @@ class Course:
             return None
 
     @cached_property
+    def drafters(self) -> dict[str, Callable[[], Proposer]]:
+        """The ways to draft that go with the model, by name."""
+        return drafters(self.model)
+
+    @cached_property
+    def draft(self) -> GPT | None:
+        """The small model that was distilled from this one, if there is one."""
+        return draft_of(self.model)
+
+    @cached_property
+    def draft_peer(self) -> "TransformersPeer":
+        """The draft's weights in `transformers`."""
+        return TransformersPeer(self.draft)
+
+    @cached_property
     def peer(self) -> "TransformersPeer":
         """The same weights in `transformers`, opened when first asked for."""
         return TransformersPeer(self.model)
@@ -44,32 +61,40 @@ class Course:
 class Contestant:
     """name: the row's label.  chapter: the lesson that explains it.  run: decodes the course greedily.
 
-    exact: whether it promises the baseline's output; early exit does not.
+    exact: whether it promises the baseline's output; early exit does not.  fits: whether it can run the course: some
+    need parts that were trained for a certain model.
     """
 
     name: str
     chapter: int
     run: Callable[[Course], Generation] = field(repr=False)
     exact: bool = True
+    fits: Callable[[Course], bool] = field(repr=False, default=lambda course: True)
 
 
 REGISTRY: dict[str, Contestant] = {}
 
 
-def contestant(name: str, chapter: int, exact: bool = True) -> Callable:
-    """Enter the decorated function, Course -> Generation, into the race under `name`."""
+def contestant(name: str, chapter: int, **options) -> Callable:
+    """Enter the decorated function, Course -> Generation, into the race under `name`; options as for `Contestant`."""
     def enter(run: Callable[[Course], Generation]) -> Callable[[Course], Generation]:
-        REGISTRY[name] = Contestant(name, chapter, run, exact)
+        REGISTRY[name] = Contestant(name, chapter, run, **options)
         return run
     return enter
 
 
-def chosen(names: list[str] | None = None) -> list[Contestant]:
-    """The contestants of these names (default: all), the baseline always among them. ValueError on an unknown one."""
-    unknown = [name for name in names or [] if name not in REGISTRY]
-    if unknown:
-        raise ValueError(f"no contestant named {unknown[0]!r}; there are {', '.join(REGISTRY)}")
-    return [c for name, c in REGISTRY.items() if names is None or name in names or name == BASELINE]
+def chosen(course: Course, names: list[str] | None = None) -> list[Contestant]:
+    """The contestants of these names (default: all that fit the course), the baseline always among them.
+
+    Raises ValueError on an unknown name, or one that can't run this course.
+    """
+    for name in names or []:
+        if name not in REGISTRY:
+            raise ValueError(f"no contestant named {name!r}; there are {', '.join(REGISTRY)}")
+        if not REGISTRY[name].fits(course):
+            raise ValueError(f"{name!r} can't run with this model: what it needs was trained for another one")
+    wanted = [name for name, c in REGISTRY.items() if c.fits(course)] if names is None else [*names, BASELINE]
+    return [c for name, c in REGISTRY.items() if name in wanted]
 
 
 class TransformersPeer:
@@ -84,8 +109,12 @@ class TransformersPeer:
             self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype).to(model.device).eval()
 
     @torch.inference_mode()
-    def generate(self, prompt: list[int], max_new_tokens: int, **options) -> Generation:
-        """`model.generate`, greedy unless `options` say otherwise; passes are counted by a hook."""
+    def generate(self, prompt: list[int], max_new_tokens: int, *, eos: int | None = None, seed: int = 0,
+                 **options) -> Generation:
+        """`model.generate`, greedy unless `options` say otherwise; passes are counted by a hook.
+
+        Where it draws, it draws from PyTorch's global generator, which `seed` sets.
+        """
         passes = 0
 
         def count(*_):
@@ -94,15 +123,22 @@ class TransformersPeer:
 
         hook = self.model.register_forward_hook(count)
         ids = torch.tensor([prompt], device=self.model.device)
+        settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "pad_token_id": 0}
+        settings |= {"min_new_tokens": max_new_tokens} if eos is None else {"eos_token_id": eos}
+        torch.manual_seed(seed)
         try:
             started = time.perf_counter()
-            tokens = self.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens,
-                                         min_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0, **options)
+            tokens = self.model.generate(ids, attention_mask=torch.ones_like(ids), **settings | options)
             seconds = time.perf_counter() - started
         finally:
             hook.remove()
         new = tokens[0, len(prompt):].tolist()
         return Generation(new, [], Stats(len(prompt), len(new), passes, 0.0, seconds))
+
+    def assist(self, target: "TransformersPeer", num_tokens: int, *request, **options) -> Generation:
+        """`target` generates, and this model drafts for it, up to `num_tokens` tokens a round."""
+        self.model.generation_config.num_assistant_tokens = num_tokens
+        return target.generate(*request, assistant_model=self.model, **options)
 
 
 @contestant("transformers", chapter=2)
@@ -136,3 +172,14 @@ def _(course: Course) -> Generation:
 @contestant("CALM", chapter=4, exact=False)
 def _(course: Course) -> Generation:
     return _early_exit(course, SoftmaxResponse(0.95))
+
+
+def _speculative(name: str, chapter: int) -> None:
+    """Enter the drafter of this name, for the models that have it."""
+    @contestant(name, chapter, fits=lambda course: name in course.drafters)
+    def _(course: Course) -> Generation:
+        return speculative(course.model, course.prompt, course.max_new_tokens, course.drafters[name]())
+
+
+for _name, _chapter in CHAPTERS.items():
+    _speculative(_name, _chapter)

@@ -15,7 +15,7 @@ def measure(names: list[str], *, max_new_tokens: int = 128, rounds: int = 7, dev
     for name in names:
         model, tokenizer = minilm.load(name, device=device)
         course = Course(model, tokenizer, tokenizer.chat(PROMPT), max_new_tokens)
-        results = race(course, chosen(["transformers", BASELINE]), rounds=rounds)
+        results = race(course, chosen(course, ["transformers", BASELINE]), rounds=rounds)
         steps = range(len(course.prompt), len(course.prompt) + max_new_tokens)
         least = sum(forward_pass(model.config, 1, context).bytes for context in steps) / machine_limits.bytes_per_second
         for result in results:

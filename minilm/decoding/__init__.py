@@ -2,6 +2,19 @@
 from minilm.decoding.autoregressive import autoregressive
 from minilm.decoding.calm import Decaying, ExitClassifier, ExitHead, Saturation, SoftmaxResponse, calibrate
 from minilm.decoding.early_exit import Entropy, ExitPass, ExitPolicy, Patience, early_exit
+from minilm.decoding.proposers import (
+    AheadHeads,
+    Blockwise,
+    DraftModel,
+    PromptLookup,
+    RecurrentDraft,
+    RecurrentHead,
+    SelfSpeculative,
+    choose_tree,
+)
+from minilm.decoding.speculative import Draft, Proposer, SpeculativePass, speculative
 
-__all__ = ["Decaying", "Entropy", "ExitClassifier", "ExitHead", "ExitPass", "ExitPolicy", "Patience", "Saturation",
-           "SoftmaxResponse", "autoregressive", "calibrate", "early_exit"]
+__all__ = ["AheadHeads", "Blockwise", "Decaying", "Draft", "DraftModel", "Entropy", "ExitClassifier", "ExitHead",
+           "ExitPass", "ExitPolicy", "Patience", "PromptLookup", "Proposer", "RecurrentDraft", "RecurrentHead",
+           "Saturation", "SelfSpeculative", "SoftmaxResponse", "SpeculativePass", "autoregressive", "calibrate",
+           "choose_tree", "early_exit", "speculative"]

@@ -2,6 +2,8 @@
 from minilm.decoding.proposers.blockwise import AheadHeads, Blockwise, choose_tree
 from minilm.decoding.proposers.draft_model import DraftModel
 from minilm.decoding.proposers.prompt_lookup import PromptLookup
+from minilm.decoding.proposers.recurrent import RecurrentDraft, RecurrentHead
 from minilm.decoding.proposers.self_speculative import SelfSpeculative
 
-__all__ = ["AheadHeads", "Blockwise", "DraftModel", "PromptLookup", "SelfSpeculative", "choose_tree"]
+__all__ = ["AheadHeads", "Blockwise", "DraftModel", "PromptLookup", "RecurrentDraft", "RecurrentHead",
+           "SelfSpeculative", "choose_tree"]

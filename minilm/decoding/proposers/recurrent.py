@@ -58,7 +58,7 @@ class RecurrentHead:
 class RecurrentDraft(Chain):
     """Drafts with a `RecurrentHead`, by up to `num_tokens` tokens; words outside its vocabulary it never drafts.
 
-    Greedy when the run is greedy; else drawn from its own distribution, whose words it cannot name have q = 0: rejection
+    Greedy when the run is greedy, else drawn from its own distribution. Words it cannot name have q = 0: rejection
     sampling brings them in as recovered tokens, so the output law is the target's.
     """
 
