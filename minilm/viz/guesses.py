@@ -48,7 +48,8 @@ def read(model, prompt: Sequence[int], tokens: Sequence[int], ahead=None, *, ran
 
 
 def _ranks(model, ahead, states: Tensor, tokens: list[int], ranks: int) -> Tensor:
-    best = ahead.logits(model, states).topk(ranks, dim=-1).indices.cpu()                        # (K, T, ranks)
+    chosen = torch.tensor(tokens, device=states.device)
+    best = ahead.logits(model, states, chosen).topk(ranks, dim=-1).indices.cpu()                # (K, T, ranks)
     found = torch.full(best.shape[:2], FAR)
     for k in range(len(ahead)):
         came = torch.tensor(tokens[k + 1 :])                                                    # (T - k - 1)

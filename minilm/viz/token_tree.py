@@ -191,6 +191,7 @@ def shape(paths: Sequence[tuple[int, ...]], chances: dict[tuple[int, ...], float
     for p in paths:
         color = theme.confidence(min(chances[p], 1.0))
         told = f"guess {p[-1] + 1} of head {len(p)}, right with all before it: {chances[p]:.1%}"
-        number = svg.label(x[p], y(p), f"{p[-1] + 1}", size=min(10, radius + 2), anchor="middle", color=theme.ink(color))
+        number = svg.label(x[p], y(p), f"{p[-1] + 1}", size=min(10, radius + 2), anchor="middle",
+                           color=theme.ink(color))
         shapes.append(f"<g><title>{told}</title>{svg.circle(x[p], y(p), radius, fill=color)}{number}</g>")
     return svg.drawing(theme.PIXELS, height, *shapes, title=f"a tree of {len(paths)} nodes")
