@@ -64,3 +64,37 @@ def _check(alpha: float, gamma: int) -> None:
         raise ValueError(f"an acceptance rate lies in [0, 1]; it is {alpha}")
     if gamma < 0:
         raise ValueError(f"the number of drafts is 0 or more; it is {gamma}")
+
+
+# --- lookahead decoding (Fu et al. 2024, §4); letters as there ---
+
+def expected_of_best(alpha: float, gamma: int, b: int) -> float:
+    """Tokens of one pass that verifies b guesses of γ tokens each: E = (γ + 1) - Σ_{i=1..γ} (1 - α^i)^b.
+
+    The best guess counts. Each token is taken to be right with α, the guesses to be independent of each other; with
+    b = 1 this is `expected_tokens`.
+    """
+    _check(alpha, gamma)
+    if b < 0:
+        raise ValueError(f"the number of guesses is 0 or more; it is {b}")
+    return gamma + 1 - sum((1 - alpha**i) ** b for i in range(1, gamma + 1))
+
+
+def step_compression(expected: float, f: float) -> float:
+    """How many times fewer passes than plain decoding, S = (f - 1 + E) / f.
+
+    One pass in f finds guesses to verify and gives E tokens (`expected`, where b = G and γ = N - 1), the others one.
+    """
+    if not f >= 1:
+        raise ValueError(f"at most every pass finds a guess, so f is 1 or more; it is {f}")
+    return (f - 1 + expected) / f
+
+
+def lookahead_tokens(window: int, ngram: int, guesses: int) -> int:
+    """Tokens that a pass of lookahead decoding feeds, (W + G)(N - 1): the window with the last token, the guesses."""
+    return (window + guesses) * (ngram - 1)
+
+
+def tensorrt_draft_tokens(window: int, ngram: int, guesses: int) -> int:
+    """TensorRT-LLM's count of the same, (N - 2) + (W - 1 + G)(N - 1): one less, since the last token is no draft."""
+    return ngram - 2 + (window - 1 + guesses) * (ngram - 1)
