@@ -1,4 +1,4 @@
-"""Wrong versions of speculative decoding, each a single edit; the law or check that it names must reject it.
+"""Wrong acceptance rules for speculative decoding, each a single edit; the law or check that it names must reject it.
 
 Released libraries had several of them: the residual by softmax, a greedy draft treated as a drawn one, a q that is not
 what was drawn from, `<=` at a uniform of 0. Those that a `law_...` rejects bend the output's distribution by more than

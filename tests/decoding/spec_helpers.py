@@ -1,0 +1,134 @@
+"""Shared by the tests of speculative decoding: small models, scripted drafts, every proposer, whole laws."""
+import importlib
+import itertools
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from core_helpers import tiny_model
+from law import draw, law_of
+
+from minilm.decoding import autoregressive
+from minilm.decoding.proposers import AheadHeads, Blockwise, DraftModel, PromptLookup, SelfSpeculative
+from minilm.decoding.proposers.recurrent import RecurrentDraft, RecurrentHead
+from minilm.sampling import Sampling
+
+spec = importlib.import_module("minilm.decoding.speculative")       # `minilm.decoding.speculative` may be the function
+Chain, Draft = spec.Chain, spec.Draft
+
+TARGET = tiny_model(seed=3, dtype=torch.float64, num_layers=4, max_positions=64)
+SMALL = tiny_model(seed=3, dtype=torch.float64, num_layers=1, max_positions=64)
+BUSHY = [(0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)]
+PROMPT = [5, 17, 80]
+
+
+class Scripted(Chain):
+    """Drafts what `guess(text, limit)` says."""
+
+    def __init__(self, guess: Callable):
+        self.guess = guess
+
+    def propose(self, text, limit, hidden, sampling, generator):
+        return self.guess(text, limit)
+
+
+def right(text: list[int], limit: int) -> Draft:
+    """All accepted."""
+    return Draft(autoregressive(TARGET, text, min(3, limit)).tokens)
+
+
+def wrong(text: list[int], limit: int) -> Draft:
+    """None accepted."""
+    return Draft([(autoregressive(TARGET, text, 1).tokens[0] + 1) % 97, 5, 6][:limit])
+
+
+def half_right(text: list[int], limit: int) -> Draft:
+    """One accepted, or two, by turns; then a wrong one, then one that would have been right in its place."""
+    tokens, at = autoregressive(TARGET, text, min(4, limit)).tokens, 1 + len(text) % 2
+    return Draft([(token + (i == at)) % 97 for i, token in enumerate(tokens)])
+
+
+def tree(text: list[int], limit: int) -> Draft:
+    """A tree whose right path is neither first nor last: wrong, right, right → (wrong, right), wrong."""
+    if limit < 3:
+        return Draft()
+    a, b = autoregressive(TARGET, text, 2).tokens
+    return Draft([(a + 1) % 97, a, (a + 2) % 97, (b + 1) % 97, b, 7], None, [-1, -1, 0, 1, 1, 2])
+
+
+def random_heads(width: int = 24, count: int = 3) -> AheadHeads:
+    generator = torch.Generator().manual_seed(0)
+    sizes = (count, 2 * width, 2 * width), (count, 2 * width), (count, width, 2 * width)        # up, bias, down
+    return AheadHeads(*(torch.randn(size, generator=generator, dtype=torch.float64) / 5 for size in sizes))
+
+
+def recurrent_head(words: list[int], width: int = 24, seed: int = 0) -> RecurrentHead:
+    """A random head of 10 units that can name `words` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    gate_up, down, bias = (torch.randn(size, generator=generator, dtype=torch.float64) / 2
+                           for size in ((20, 2 * width), (width, 10), (len(words),)))
+    return RecurrentHead(gate_up, down, torch.tensor(words), bias)
+
+
+PROPOSERS = {
+    "draft model": lambda: DraftModel(SMALL, 3),
+    "heuristic length": lambda: DraftModel(SMALL, 2, schedule="heuristic"),
+    "confidence stop": lambda: DraftModel(SMALL, 6, confidence=0.2),
+    "a draft that is the target": lambda: DraftModel(TARGET, 3),
+    "prompt lookup": lambda: PromptLookup(4, 2),
+    "self-speculation": lambda: SelfSpeculative(2, 3),
+    "blockwise chain": lambda: Blockwise(random_heads()),
+    "blockwise tree": lambda: Blockwise(random_heads(), BUSHY),
+    "recurrent": lambda: RecurrentDraft(recurrent_head(list(range(0, 97, 2))), 3),
+    "all right": lambda: Scripted(right),
+    "all wrong": lambda: Scripted(wrong),
+    "half right": lambda: Scripted(half_right),
+    "tree": lambda: Scripted(tree),
+    "nothing": lambda: Scripted(lambda text, limit: Draft()),
+}
+
+
+# --- the law of a whole decoder: three tokens of vocabulary, four new ones, every path of chance ---
+
+LAW_PROMPT, LAW_TOKENS, WORDS = [1, 2, 1, 0, 1], 4, 3
+LAW_TARGET = tiny_model(seed=5, dtype=torch.float64, vocab_size=WORDS, max_positions=16)
+LAW_SMALL = tiny_model(seed=6, dtype=torch.float64, vocab_size=WORDS, num_layers=1, max_positions=16)
+DRAWING = [importlib.import_module(f"minilm.{name}") for name in (
+    "sampling", "decoding.speculative", "decoding.verify", "decoding.proposers.draft_model",
+    "decoding.proposers.self_speculative", "decoding.proposers.recurrent")]
+
+EXACT = {
+    "draft model": lambda: DraftModel(LAW_SMALL, 2),
+    "confidence stop": lambda: DraftModel(LAW_SMALL, 2, confidence=0.4),
+    "heuristic length": lambda: DraftModel(LAW_SMALL, 1, schedule="heuristic"),
+    "prompt lookup": lambda: PromptLookup(2, 1),
+    "self-speculation": lambda: SelfSpeculative(1, 2),
+    "recurrent": lambda: RecurrentDraft(recurrent_head([2, 0]), 2),                 # it can't name token 1
+    "tree": lambda: Scripted(lambda text, limit: Draft([0, 1, 2], None, [-1, -1, 0]) if limit > 1 else Draft()),
+    "blockwise chain": lambda: Blockwise(random_heads(count=2)),
+    "blockwise tree": lambda: Blockwise(random_heads(count=2), [(0,), (1,), (0, 0)]),
+}
+
+
+def decoder_distance(monkeypatch, proposer: Callable, sampling: Sampling, rule: str = "rejection") -> float:
+    """Total variation between the joint law of four tokens through the whole decoder and the target's own."""
+    def run(fresh):
+        for module in DRAWING:
+            if hasattr(module, "uniform"):
+                monkeypatch.setattr(module, "uniform", lambda generator=None: fresh())
+        return spec.speculative(LAW_TARGET, LAW_PROMPT, LAW_TOKENS, proposer(), sampling=sampling, rule=rule).tokens
+
+    for module in DRAWING:
+        if hasattr(module, "draw"):
+            monkeypatch.setattr(module, "draw", draw)
+    got, target = law_of(run), target_law(sampling)
+    return sum(abs(got[text] - target[text]) for text in {*got, *target}) / 2
+
+
+def target_law(sampling: Sampling) -> Counter:
+    """{text: probability} of four tokens, by the chain rule."""
+    out: Counter = Counter()
+    for text in itertools.product(range(WORDS), repeat=LAW_TOKENS):
+        p = sampling.probs(LAW_TARGET(torch.tensor([LAW_PROMPT + list(text)])))[0]
+        out[text] = float(torch.stack([p[len(LAW_PROMPT) - 1 + i, x] for i, x in enumerate(text)]).prod())
+    return out
