@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from minilm import heads
 from minilm.decoding import ExitHead
+from minilm.decoding.proposers import AheadHeads
 
 TENSORS = {"weight": torch.arange(24.0) / 7, "bias": torch.tensor(-0.25)}
 
@@ -98,3 +99,25 @@ def test_another_kind_of_head(tmp_path):
                            ({**TENSORS, "weight": torch.ones(2, 24)}, "bias[], weight[2, 24]")):
         heads.write(path, tensors, model)
         assert_clear_error(lambda: ExitHead.load(model, path), ValueError, "is no exit classifier", f"holds {shown}")
+
+
+def test_look_ahead_heads(tmp_path):
+    """Guards heads that load and then fail, or answer nonsense: wrong names, sizes that don't fit together or the
+    model, heads of another model. What fits comes back in the model's precision, rounded to float16."""
+    path, model = tmp_path / "ahead.safetensors", tiny_model(dtype=torch.float64)
+    good = {"up": torch.randn(3, 8, 48), "bias": torch.randn(3, 8), "down": torch.randn(3, 24, 8)}
+    AheadHeads(**good).save(path, model)
+    loaded = AheadHeads.load(model, path)
+    assert len(loaded) == 3
+    for name, tensor in good.items():
+        assert getattr(loaded, name).dtype == torch.float64
+        assert torch.equal(getattr(loaded, name), tensor.half().double())
+    assert_clear_error(lambda: AheadHeads.load(tiny_model(seed=1), path), ValueError, "trained on another model")
+    for wrong_ones, shown in (
+            ({"weight": torch.ones(3, 24, 24), "bias": good["bias"]}, "bias[3, 8], weight[3, 24, 24]"),
+            ({**good, "more": torch.ones(1)}, "more[1]"), ({**good, "up": torch.ones(3, 8)}, "up[3, 8]"),
+            ({**good, "up": torch.ones(3, 8, 24)}, "up[3, 8, 24]"), ({**good, "bias": torch.ones(3, 1)}, "bias[3, 1]"),
+            ({**good, "down": torch.ones(3, 8, 24)}, "down[3, 8, 24]"),
+            ({**good, "down": torch.ones(2, 24, 8)}, "down[2, 24, 8]")):
+        heads.write(path, wrong_ones, model)
+        assert_clear_error(lambda: AheadHeads.load(model, path), ValueError, "no look-ahead heads", f"{shown}")

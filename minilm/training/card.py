@@ -12,7 +12,7 @@ TEMPLATE = Path(__file__).parent / "card_template.md"
 HEADS_INTRODUCTION = """## Heads
 
 Small parts trained beside frozen models, in `heads/`. Made by `python -m minilm.training exit-classifier
-request-classifier lens`, which wrote these figures; all are of held-out prompts and of greedy answers to them."""
+request-classifier lens ahead`, which wrote these figures; all are of held-out prompts and of greedy answers to them."""
 EXIT_CLASSIFIER = """`minilm-14m-exit-classifier`: one linear map for all layers, CALM's (Schuster et al. 2022, App. D),
 trained on {positions:,} positions of the model's own text, half of it greedy. How often each exit names the last
 layer's token, over {held_out_positions:,} positions, and how well three confidences tell there whether it does (area
@@ -30,6 +30,16 @@ last layer's distribution over {words:,} common tokens. How often the exit names
 {held_out_positions:,} positions: read as it is, through the least-squares map, and through the lens that is shipped:
 
 """
+AHEAD = """`minilm-14m-ahead`: {heads} look-ahead heads for blockwise decoding (Stern et al. 2018; Medusa, Cai et al.
+2024). Each sees the last layer's state and the token that the model chose from it, and names one of the tokens after
+that one. Trained on {positions:,} positions of the model's own text, two thirds of it greedy. How often a head's first
+guess, its second and so on are the token, over {held_out_positions:,} positions of greedy text:
+
+"""
+TOKENS_PER_PASS = """
+
+Tokens for each pass of the model, greedy, over {prompts} of these prompts and up to {max_new_tokens} tokens each:
+{means}."""
 
 
 def write_card(folder: Path, into: Path) -> Path:
@@ -76,7 +86,19 @@ def heads_section(folder: Path) -> str:
         found = facts["lens"]
         parts.append(LENS.format(**found) + _table({"layer": found["exits"], **{
             name.replace("_", " "): shares for name, shares in found["agreement"].items()}}))
+    if "ahead" in facts:
+        parts.append(_ahead(facts["ahead"]))
     return "\n\n".join(parts) + "\n"
+
+
+def _ahead(found: dict) -> str:
+    """The look-ahead heads' part: the accuracy of each guess, and how far chains and trees of guesses get."""
+    places = {f"head {k}": shares for k, shares in enumerate(found["accuracy"])}
+    table = _table({"guess": range(1, len(found["accuracy"][0]) + 1), **places})
+    passes = found["tokens_per_pass"]
+    means = ", ".join(f"{value:.2f} with a {name}" for name, value in passes["mean"].items())
+    return (AHEAD.format(heads=len(places), **found) + table
+            + TOKENS_PER_PASS.format(means=means, **{key: passes[key] for key in ("prompts", "max_new_tokens")}))
 
 
 def refresh_heads(folder: Path) -> None:

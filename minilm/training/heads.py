@@ -7,6 +7,7 @@ import minilm
 from minilm.heads import FOLDER
 from minilm.model import GPT
 from minilm.tokenizer import Tokenizer
+from minilm.training.ahead import train_ahead
 from minilm.training.card import refresh_heads
 from minilm.training.exit_classifier import train_exit_classifier
 from minilm.training.lens import train_lens
@@ -66,3 +67,11 @@ def lens_step(args: argparse.Namespace) -> None:
     lens, facts = train_lens(model, tokenizer, corpus, exits=exits, minutes=args.minutes, **toy)
     lens.save(_place(args) / "smollm2-135m-instruct-lens.safetensors", model)
     _note(_place(args), "lens", facts)
+
+
+def ahead_step(args: argparse.Namespace) -> None:
+    model, tokenizer = _target(args)
+    toy = {"num_prompts": 6, "max_new_tokens": 16, "epochs": 1, "hidden": 8, "num_held_out": 3} if args.toy else {}
+    ahead, facts = train_ahead(model, tokenizer, **toy)
+    ahead.save(_place(args) / "minilm-14m-ahead.safetensors", model)
+    _note(_place(args), "ahead", facts)

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from core_helpers import assert_clear_error, one_thread, tiny_model  # noqa: F401
 
 import minilm
 from minilm import heads
+from minilm.decoding import autoregressive, speculative
 from minilm.decoding.calm import ExitHead, SoftmaxResponse
 from minilm.decoding.classify import InternalClassifiers, classify
 from minilm.decoding.lens import Lens, normalised
+from minilm.decoding.proposers import AheadHeads, Blockwise
+from minilm.training import ahead, request_classifier
 from minilm.training import lens as lens_training
-from minilm.training import request_classifier
 from minilm.training.__main__ import main
 from minilm.training.card import heads_section
 from minilm.training.evaluate import answers, held_out_prompts
@@ -23,7 +26,8 @@ from minilm.training.prompts import KINDS, Prompt
 from minilm.training.states import answer_states, auc, last_states
 
 EXIT, REQUEST, LENS = "minilm-14m-exit-classifier", "minilm-14m-request-classifier", "smollm2-135m-instruct-lens"
-LIMITS = {EXIT: 8 * 2**10, REQUEST: 300 * 2**10, LENS: 4 * 2**20}         # bytes
+AHEAD = "minilm-14m-ahead"
+LIMITS = {EXIT: 8 * 2**10, REQUEST: 300 * 2**10, LENS: 4 * 2**20, AHEAD: 2 * 2**20}         # bytes
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,6 @@ def test_the_area_under_the_curve():
 def test_states_stand_where_the_tokens_are_named():
     """Guards positions off by one: the state after the last layer, put through the head, names the greedy answer."""
     model = tiny_model(dtype=torch.float64)
-    from minilm.decoding import autoregressive
     answer = autoregressive(model, [1, 2, 3], 8).tokens
     states = answer_states(model, [1, 2, 3], answer)
     assert states.shape == (2, 8, 24) and model.head(states[-1]).argmax(-1).tolist() == answer
@@ -81,6 +84,57 @@ def test_imitation_lowers_the_divergence():
     assert divergence(*after) < 0.9 * divergence(*start)
 
 
+def test_ahead_examples_pair_a_state_with_the_tokens_after_the_one_it_chose():
+    """Guards targets off by one, texts mixed up by their order of length, and padding that is seen: against one text at
+    a time, read with plain passes."""
+    model = tiny_model()
+    prompts, count = [[1, 2, 3], [4], [5, 6]], 3
+    texts = [autoregressive(model, prompt, n).tokens for prompt, n in zip(prompts, (4, 9, 1), strict=True)]
+    data = ahead.examples(model, prompts, texts, count, batch=2)
+    assert data.targets.shape == (14, count) and data.states.shape == (14, 24)
+    row = 0
+    for prompt, text in zip(prompts, texts, strict=True):
+        for i in range(len(text)):
+            state = model.norm(model.hidden(torch.tensor([prompt + text[:i]])))[0, -1]
+            torch.testing.assert_close(data.states[row].float(), state, atol=2e-3, rtol=2e-3)       # kept in float16
+            assert data.tokens[row] == text[i] == model.vocabulary(state).argmax()
+            assert data.targets[row].tolist() == (text[i + 1 :] + [-100] * count)[:count]
+            row += 1
+
+
+def test_ahead_heads_learn_what_is_there_to_learn():
+    """Guards heads, states and targets that don't belong together: where the chosen token tells the next ones, each
+    head must find its own. The accuracies are told in order of rank."""
+    model = tiny_model().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(8, (3000,), generator=generator)
+    targets = torch.stack([(tokens + 1) % 8, 40 + 3 * tokens], 1)
+    targets[::7, 1] = -100                                              # the text had ended
+    data = ahead.Examples(torch.randn(3000, 24, generator=generator).half(), tokens, targets)
+    heads_ = ahead.fit(model, data, epochs=30, hidden=64)
+    found = ahead.accuracy(model, heads_, data, ranks=3)
+    assert found.shape == (2, 3) and min(found[:, 0]) > 0.9 and max(found[:, 2]) < 0.1
+    assert ahead.accuracy(model, heads_, data, ranks=97).sum(1).tolist() == pytest.approx([1, 1])
+
+
+def test_the_sampled_loss_is_the_loss():
+    """Guards columns that name other tokens and negatives that count once only: with all tokens drawn it is the
+    cross-entropy, and with a part of them nearly so, on average."""
+    generator = torch.Generator().manual_seed(0)
+    vocabulary, states = torch.randn(3000, 16, generator=generator) / 4, torch.randn(2, 40, 16, generator=generator)
+    targets = torch.randint(3000, (2, 40), generator=generator)
+    targets[:, ::5] = -100
+    full = [F.cross_entropy(x @ vocabulary.T, t, ignore_index=-100, reduction="sum") / 40
+            for x, t in zip(states, targets, strict=True)]
+    few = torch.stack([ahead.sampled_loss(vocabulary, states, targets, generator) for _ in range(30)]).mean(0)
+    torch.testing.assert_close(few, torch.stack(full), atol=0.05, rtol=0)
+    some, targets = vocabulary[:900], torch.where(targets < 0, -100, targets % 900)
+    full = [F.cross_entropy(x @ some.T, t, ignore_index=-100, reduction="sum") / 40
+            for x, t in zip(states, targets, strict=True)]
+    whole = ahead.sampled_loss(some, states, targets, generator)
+    torch.testing.assert_close(whole, torch.stack(full), atol=0.02, rtol=0)
+
+
 def test_the_task_leaves_out_the_first_words():
     asked = [Prompt("poem", "Write a poem about the deep sea."), Prompt("list", "List it now.")]
     assert request_classifier.task(asked) == [("the deep sea.", "poem")]
@@ -89,14 +143,15 @@ def test_the_task_leaves_out_the_first_words():
 def test_the_steps_run_at_toy_size(tmp_path):
     """Guards steps that write the wrong file, or a record and a card that miss a head."""
     (tmp_path / "README.md").write_text("# Card\n\n## Ten answers\n\nnone\n", encoding="utf-8")
-    main(["exit-classifier", "request-classifier", "lens", "--toy", "--folder", str(tmp_path), "--teacher", "minilm-1m",
-          "--minutes", "1", "--device", "cpu"])
+    main(["exit-classifier", "request-classifier", "lens", "ahead", "--toy", "--folder", str(tmp_path), "--teacher",
+          "minilm-1m", "--minutes", "1", "--device", "cpu"])
     model, _ = minilm.load("minilm-14m")
     draft, _ = minilm.load("minilm-1m")
     made = tmp_path / "heads"
     assert ExitHead.load(model, made / f"{EXIT}.safetensors").weight.shape == (256,)
     assert InternalClassifiers.load(model, made / f"{REQUEST}.safetensors").weight.shape == (16, 12, 256)
     assert Lens.load(draft, made / f"{LENS}.safetensors").exits == (1, 2)
+    assert AheadHeads.load(model, made / f"{AHEAD}.safetensors").up.shape == (4, 8, 512)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert card.startswith("# Card\n\n## Heads\n") and card.endswith("\n\n## Ten answers\n\nnone\n")
     assert all(name in card for name in LIMITS)
@@ -128,10 +183,10 @@ def test_the_card_tells_what_was_measured():
     card = (heads.FOLDER.parent / "README.md").read_text(encoding="utf-8")
     assert heads_section(heads.FOLDER) in card
     assert json.loads((heads.FOLDER / "heads.json").read_text()).keys() == {
-        "exit_classifier", "request_classifier", "lens"}
+        "exit_classifier", "request_classifier", "lens", "ahead"}
 
 
-@pytest.mark.parametrize("load", [ExitHead.load, InternalClassifiers.load, Lens.load], ids=str)
+@pytest.mark.parametrize("load", [ExitHead.load, InternalClassifiers.load, Lens.load, AheadHeads.load], ids=str)
 def test_they_refuse_another_model(load):
     other, _ = minilm.load("minilm-1m")
     assert_clear_error(lambda: load(other), ValueError, "trained on another model")
@@ -175,3 +230,19 @@ def test_the_shipped_lens():
     shares = lens_training.agreement(model, pairs, {"raw": None, "lens": lens}, lens.exits)
     raw, through = (sum(shares[name]) / len(lens.exits) for name in ("raw", "lens"))
     assert len(lens.exits) == 6 and through > raw + 0.05
+
+
+def test_the_shipped_look_ahead_heads(target):
+    """Guards heads that do not belong to the shipped weights, in the wrong order, or read at the wrong place: close to
+    the record on other held-out prompts than the record's, and several tokens for each pass, greedy text unchanged."""
+    model, tokenizer = target
+    record = json.loads((heads.FOLDER / "heads.json").read_text())["ahead"]
+    shipped = AheadHeads.load(model)
+    prompts = held_out_prompts(tokenizer, 104)[record["held_out_prompts"] : 104]
+    greedy = answers(model, tokenizer, prompts, 48, 0.0)
+    found = ahead.accuracy(model, shipped, ahead.examples(model, prompts, greedy, len(shipped)))
+    wanted = torch.tensor(record["accuracy"], dtype=torch.float64)
+    assert found.shape == wanted.shape and (found[:, 0] - wanted[:, 0]).abs().max() < 0.1
+    out = speculative(model, prompts[0], 48, Blockwise(shipped))
+    assert len(out.tokens) / out.stats.target_passes > 1.2
+    assert out.tokens == autoregressive(model, prompts[0], 48).tokens
