@@ -243,6 +243,7 @@ def test_the_shipped_look_ahead_heads(target):
     found = ahead.accuracy(model, shipped, ahead.examples(model, prompts, greedy, len(shipped)))
     wanted = torch.tensor(record["accuracy"], dtype=torch.float64)
     assert found.shape == wanted.shape and (found[:, 0] - wanted[:, 0]).abs().max() < 0.1
-    out = speculative(model, prompts[0], 48, Blockwise(shipped))
+    exact, _ = minilm.load("minilm-14m", dtype=torch.float64)               # no ties broken by rounding
+    out = speculative(exact, prompts[0], 48, Blockwise(AheadHeads.load(exact)))
     assert len(out.tokens) / out.stats.target_passes > 1.2
-    assert out.tokens == autoregressive(model, prompts[0], 48).tokens
+    assert out.tokens == autoregressive(exact, prompts[0], 48).tokens
