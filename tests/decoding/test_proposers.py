@@ -6,19 +6,26 @@ import torch
 import torch.nn.functional as F
 from core_helpers import assert_clear_error, one_thread, tiny_model  # noqa: F401
 from mutants import speculative_loop as mutants
-from spec_helpers import BUSHY, PROMPT, SMALL, TARGET, random_heads, recurrent_head, spec
+from spec_helpers import BUSHY, PROMPT, SMALL, TARGET, decode, plain, random_heads, recurrent_head, spec
 
-from minilm.decoding import autoregressive
-from minilm.decoding.proposers import Blockwise, DraftModel, PromptLookup, SelfSpeculative, choose_tree, prompt_lookup
+from minilm.decoding.proposers import (
+    Blockwise,
+    DraftModel,
+    PromptLookup,
+    SelfSpeculative,
+    blockwise,
+    choose_tree,
+    prompt_lookup,
+)
 from minilm.decoding.proposers.recurrent import RecurrentDraft
 
 LENGTH = 24
 
 
-def rounds(proposer, draft=None):
+def rounds(proposer):
     """(text, the pass that drafted after it) of a greedy run, but for the prefill."""
     text = list(PROMPT)
-    for step in spec.speculative(TARGET, PROMPT, LENGTH, proposer).trace:
+    for step in decode(PROMPT, LENGTH, proposer).trace:
         if len(text) > len(PROMPT):
             yield list(text), step
         text += step.emitted
@@ -34,7 +41,7 @@ def check_draft_model():
     that was accepted whole, and nothing left of rejected drafts."""
     for draft in (SMALL, TARGET):
         for text, step in rounds(DraftModel(draft, 3)):
-            assert list(step.drafted) == autoregressive(draft, text, len(step.drafted)).tokens
+            assert list(step.drafted) == plain(text, len(step.drafted), draft)
             assert len(step.drafted) == min(3, LENGTH + len(PROMPT) - len(text) - 1)
 
 
@@ -65,7 +72,7 @@ def check_schedule():
 def check_confidence():
     """Drafting stops after the first token that the draft doubts, and that token is still drafted."""
     seen = set()
-    for confidence in (0.05, 0.15):
+    for confidence in (0.08, 0.12):
         for text, step in rounds(DraftModel(SMALL, 6, confidence=confidence)):
             p = torch.softmax(SMALL(torch.tensor([text + list(step.drafted)]))[0, len(text) - 1 : -1], -1)
             sure = [float(row[token]) >= confidence for row, token in zip(p, step.drafted, strict=True)]
@@ -80,7 +87,7 @@ def check_self_speculation():
     """Drafts are greedy tokens of the first layers under the model's own head."""
     for text, step in rounds(SelfSpeculative(2, 3)):
         for i, token in enumerate(step.drafted):
-            states = TARGET.exit_hiddens(torch.tensor([text + list(step.drafted[:i])]))[1, 0, -1]
+            states = list(TARGET.layer_outputs(torch.tensor([text + list(step.drafted[:i])])))[1][0, -1]
             assert token == int(TARGET.head(states).argmax())
 
 
@@ -140,7 +147,7 @@ def check_chosen_tree():
         trees = [tree for tree in itertools.combinations(paths, nodes)
                  if all(p[:-1] in tree or len(p) == 1 for p in tree)]
         best = max(sum(map(chance, tree)) for tree in trees)
-        chosen = choose_tree(accuracy, nodes)
+        chosen = blockwise.choose_tree(accuracy, nodes)
         assert abs(sum(map(chance, chosen)) - best) < 1e-6 and len(chosen) == nodes
         assert all(len(p) == 1 or p[:-1] in chosen[:i] for i, p in enumerate(chosen))
         Blockwise(random_heads(count=2), chosen)
