@@ -106,7 +106,8 @@ def strip(pair: Pair, sampling: Sampling, place: int | None = None) -> str:
     for t, (name, beta) in enumerate(zip(html.texts(pair.tokenizer, pair.ids), share, strict=True)):
         chip = html.chip(name, color=theme.confidence(beta), mark="▸" if t == place else "",
                          title=f"accepted here with probability {beta:.2f}")
-        chips.append(f'<span style="outline:2.5px solid {MORE};border-radius:4px">{chip}</span>' if t == place else chip)
+        ring = f"outline:2.5px solid {MORE};border-radius:4px"
+        chips.append(f'<span style="{ring}">{chip}</span>' if t == place else chip)
     row = f'<div style="display:flex;flex-wrap:wrap;gap:4px;margin-bottom:4px">{"".join(chips)}</div>'
     return html.card(row + html.scale_key("never accepted here", "always", theme.confidence))
 

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import torch
 
-from minilm.decoding.speedup import expected_tokens, ladder
+from minilm.decoding.speedup import expected_tokens, ladder, walltime_factor
 from minilm.sampling import Sampling
 from minilm.viz import accept_bars, svg, theme
 from minilm.viz.picture import Chart
@@ -149,3 +149,29 @@ def temperature_chart(found: dict[str, list[float]], temperatures: Sequence[floa
     ax.grid(axis="y")
     theme.title(ax, "How often a draft is accepted, by temperature")
     return Chart(fig, "acceptance by temperature")
+
+
+def theory_view(alpha: float, c: float, *, longest: int = 16) -> str:
+    """Leviathan et al.'s speed-up for γ = 0 to `longest` at one α and c: dots on a curve, the best one ringed."""
+    values = [walltime_factor(alpha, gamma, c) for gamma in range(longest + 1)]
+    best = max(range(longest + 1), key=values.__getitem__)
+    left, top, wide, high = 44, 26, theme.PIXELS - 70, 170
+    most = max(2.0, 1.15 * max(values))
+    x, y = (lambda gamma: left + wide * gamma / longest), (lambda value: top + high * (1 - value / most))
+    told = (f"the best draft length is {best}: {values[best]:.2f} times plain decoding" if best else
+            "no draft pays: whatever the length, slower than plain decoding")
+    shapes = [svg.label(left, 10, f"α = {alpha:.2f}, c = {c:.2f}: {told}", size=13, bold=True)]
+    step = max(1, round(most / 4))
+    for tick in range(0, int(most) + 1, step):
+        shapes += [svg.line(left, y(tick), left + wide, y(tick), color=theme.RULE, width=0.8),
+                   svg.label(left - 8, y(tick), f"{tick}×", size=11, anchor="end", color=theme.MUTED)]
+    shapes += [svg.line(left, y(1), left + wide, y(1), color=theme.MUTED, width=1.6),
+               svg.label(left + wide, y(1) + 10, "plain decoding", size=11, anchor="end", color=theme.MUTED),
+               svg.path([(x(gamma), y(value)) for gamma, value in enumerate(values)], color=theme.BLUE, width=2.2)]
+    shapes += [svg.circle(x(gamma), y(value), 3.5, fill=theme.BLUE if value >= 1 else theme.LIGHT, stroke=theme.BLUE,
+                          width=1.5) for gamma, value in enumerate(values)]
+    shapes.append(svg.circle(x(best), y(values[best]), 8, stroke=theme.VERMILLION, width=2.2))
+    shapes += [svg.label(x(gamma), top + high + 13, f"{gamma}", size=11, anchor="middle", color=theme.MUTED)
+               for gamma in range(0, longest + 1, 2)]
+    shapes.append(svg.label(left + wide / 2, top + high + 30, "draft length γ", size=12, anchor="middle"))
+    return svg.drawing(theme.PIXELS, top + high + 42, *shapes, title="speed-up by draft length")

@@ -118,7 +118,7 @@ def rows(story: Story, *, first: int = 1, last: int | None = None, caption: str 
         if one.tree:
             rest = f'<span style="{_SMALL}">and {len(away)} other nodes thrown away</span>' if away else ""
         else:
-            rest = "".join(_chip(one.drafted[node], one.roles[node], one.judged[node]) for node in away)
+            rest = "".join(_chip(one.drafted[node], one.roles[node], one.judged[node], True) for node in away)
         gap = '<span style="display:inline-block;width:14px"></span>' if away else ""
         number = f'<span style="{_SMALL};display:inline-block;min-width:62px">round {n}</span>'
         count = f'<span style="{_SMALL};display:inline-block;min-width:24px;font-weight:600">+{len(one.kept)}</span>'
@@ -155,9 +155,11 @@ def _name(words: str) -> str:
     return f'<div style="{_SMALL}">{words}</div>'
 
 
-def _chip(shown: str, name: str, judged: bool = True) -> str:
+def _chip(shown: str, name: str, judged: bool = True, draft: bool = False) -> str:
     role = theme.role(name)
     words = WORDS[name] if judged else "stood after a rejected draft: not judged"
+    if draft and name == "plain":
+        words = "accepted, but the text had ended"
     chip = html.chip(shown, color=role.color, mark=role.mark, line=role.line, strike=name == "rejected", title=words)
     return chip if judged else f'<span style="opacity:.45">{chip}</span>'
 
@@ -182,7 +184,7 @@ def _headline(story: Story, n: int) -> str:
 def _chain(now: Round) -> str:
     """Two rows: drafted, and under each place what became of it."""
     columns = len(now.drafted) + 1
-    drafted = [_chip(shown, role, judged) for shown, role, judged in
+    drafted = [_chip(shown, role, judged, True) for shown, role, judged in
                zip(now.drafted, now.roles, now.judged, strict=True)]
     kept = [_chip(shown, role) for shown, role in now.kept]
     table = "".join(f'<tr style="background:transparent"><td style="{_CELL};{_SMALL}">{name}</td>'
