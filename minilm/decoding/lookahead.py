@@ -106,7 +106,7 @@ class Window:
     """
 
     def __init__(self, prompt: Sequence[int], width: int, ngram: int):
-        seed = first_guess(prompt, width + ngram - 1)
+        seed = [prompt[-1], *first_guess(prompt, width + ngram - 2)]
         self.rows = [seed[j : j + width] for j in range(ngram - 1)]
         self.width, self.age = width, 0
 
@@ -170,11 +170,12 @@ def lookahead(model: GPT, prompt: list[int], max_new_tokens: int, *, window: int
         tried = [guess[:room] for guess in pool.after(last)] if room else []
         draft, looks = merge(tried), room > 0 and context + reach <= cache.capacity
         branch = ahead.tree(last) if looks else Draft([last], None, [-1])
-        logits, renewed = both_branches(model, cache, branch, draft, window if looks else 0)
+        logits, newest = both_branches(model, cache, branch, draft, window if looks else 0)
         path, token = decide(logits, draft, sampling, "rejection", generator)
         cache.keep(context, [0, *(len(branch.tokens) + node for node in path)])
         told = {}
         if looks:
+            renewed = tuple(newest.argmax(-1).tolist())
             told = {"window": tuple(map(tuple, ahead.rows)), "renewed": renewed, "ngrams": tuple(ahead.slide(renewed))}
             for made in told["ngrams"]:
                 pool.add(made)
@@ -185,17 +186,17 @@ def lookahead(model: GPT, prompt: list[int], max_new_tokens: int, *, window: int
 
 
 def both_branches(model: GPT, cache: KVCache, branch: Draft, draft: Draft,
-                  width: int) -> tuple[Tensor, tuple[int, ...]]:
+                  width: int) -> tuple[Tensor, Tensor]:
     """One pass over the lookahead branch, whose first token is the text's last, and over the guesses that follow it.
 
-    Returns the logits[n+1, V] after the last token and after each of the n guessed ones, and what the model names after
-    the newest row, the last `width` tokens of the branch. Only those rows need the vocabulary.
+    Returns the logits[n+1, V] after the last token and after each of the n guessed ones, and the logits[width, V] after
+    the newest row, the last `width` tokens of the branch. Only those states need the vocabulary.
     """
     first, n = len(branch.tokens), len(draft.tokens)
     cache.branch([*branch.parents, *(first + parent if parent >= 0 else 0 for parent in draft.parents)])
     states = model.hidden(torch.tensor([[*branch.tokens, *draft.tokens]], device=model.device), cache)[0]   # (T, d)
     logits = model.head(states[[0, *range(first, first + n), *range(first - width, first)]])
-    return logits[: n + 1], tuple(logits[n + 1 :].argmax(-1).tolist())
+    return logits[: n + 1], logits[n + 1 :]
 
 
 def merge(sequences: Sequence[Sequence[int]]) -> Draft:
