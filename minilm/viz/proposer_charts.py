@@ -1,4 +1,5 @@
 """Charts of drafters: which wins for which kind of prompt, how good the look-ahead heads are, what rows cost."""
+import math
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -36,7 +37,7 @@ def table(values: dict[str, dict[str, float]], *, unit: str = "", best: float | 
 def accuracy_chart(accuracy: torch.Tensor, *, others: dict[str, Sequence[float]] | None = None) -> Chart:
     """How often each head's first, first two, ... first R guesses hold the token: one bar a head, a shade a rank.
 
-    others: name -> top-1 accuracies published for other models' heads, drawn as dashed ticks.
+    others: name -> top-1 accuracies published for other models' heads, drawn as triangles over the bars.
     """
     K, R = accuracy.shape
     fig, ax = theme.figure(height=0.9 + 0.5 * K)
@@ -51,9 +52,9 @@ def accuracy_chart(accuracy: torch.Tensor, *, others: dict[str, Sequence[float]]
             at += share
         theme.label(ax, at, k, f"{at:.0%} in {R}")
     for name, shares in (others or {}).items():
-        for k, share in enumerate(list(shares)[:K]):
-            ax.plot([share, share], [k - 0.42, k + 0.42], **{**theme.paper(theme.VERMILLION), "zorder": 5})
-        theme.label(ax, shares[0], -0.42, name, theme.VERMILLION, dx=0, dy=6, ha="center", fontsize=8)
+        ax.plot(list(shares)[:K], [k - 0.43 for k in range(min(K, len(shares)))], "v", color=theme.VERMILLION,
+                markersize=6)
+        theme.label(ax, shares[0], -0.43, f"best guess of {name}", theme.VERMILLION, dx=7, fontsize=8)
     ax.set(yticks=range(K), yticklabels=[f"head {k + 1}: {k + 2} places on" for k in range(K)], xlim=(0, 1.08),
            xlabel="share of places at which the token is the head's guess of rank 1, 2, 3, ...")
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:.0%}")
@@ -92,18 +93,17 @@ def _nodes(count: int) -> str:
 def _curve(budgets: Sequence[int], hoped: Sequence[float], found: Sequence[float], now: int) -> str:
     """Tokens a pass against nodes, with the budget at hand marked."""
     left, right, top, bottom = 60, theme.PIXELS - 110, 14, 150
-    high, low = max(*hoped, *found), 1.0
+    low, high = 1.0, 1 + 0.5 * math.ceil(2 * (max(*hoped, *found) - 1) - 1e-9)
     x = lambda n: left + (right - left) * n / max(budgets)                                  # noqa: E731
     y = lambda t: bottom - (bottom - top) * (t - low) / max(high - low, 1e-9)               # noqa: E731
     shapes = [svg.label(left, 4, "tokens a pass", size=11, bold=True)]
-    ticks = [low + (high - low) * f for f in (0, 0.5, 1)]
-    for tick in ticks:
+    for tick in (low + 0.5 * step for step in range(round(2 * (high - low)) + 1)):
         shapes += [svg.line(left, y(tick), right, y(tick), color=theme.RULE, width=0.8),
-                   svg.label(left - 8, y(tick), f"{tick:.2f}", size=10, anchor="end", color=theme.MUTED)]
+                   svg.label(left - 8, y(tick), f"{tick:g}", size=10, anchor="end", color=theme.MUTED)]
     for n in budgets:
         if n in (1, 8, 16, 32, 48, 63, 64):
             shapes.append(svg.label(x(n), bottom + 12, f"{n}", size=10, anchor="middle", color=theme.MUTED))
-    shapes.append(svg.label(right + 8, bottom + 12, "nodes", size=10, color=theme.MUTED))
+    shapes.append(svg.label(right + 22, bottom + 12, "nodes", size=10, color=theme.MUTED))
     shapes.append(svg.line(x(budgets[now]), top, x(budgets[now]), bottom, color=theme.MUTED, dashed=True))
     shapes.append(svg.path([(x(n), y(t)) for n, t in zip(budgets, hoped, strict=True)], color=theme.MUTED, dashed=True))
     shapes.append(svg.path([(x(n), y(t)) for n, t in zip(budgets, found, strict=True)], color=theme.BLUE, width=2.2))
@@ -128,7 +128,7 @@ def rows_chart(rows: Sequence[int], seconds: Sequence[float], tokens: dict[int, 
     left.axhline(1, **theme.limit())
     theme.label(left, rows[-1], cost[rows[-1]], f"{cost[rows[-1]]:.1f}×", theme.VERMILLION)
     left.set(xlabel="rows in a pass", ylabel="time, in passes over one row", ylim=(0, None), xlim=(0, rows[-1] * 1.15),
-             xticks=[n for n in rows if n == 1 or n >= rows[-1] / 8])
+             xticks=_apart(rows))
     theme.title(left, "The price of a row")
     nodes = [n for n in tokens if n + 1 in cost]
     gain = [tokens[n] / cost[n + 1] for n in nodes]
@@ -137,9 +137,18 @@ def rows_chart(rows: Sequence[int], seconds: Sequence[float], tokens: dict[int, 
     right.axhline(1, **theme.limit())
     theme.label(right, nodes[-1], tokens[nodes[-1]], "tokens\na pass", theme.GREY)
     theme.label(right, nodes[-1], gain[-1], "tokens in\nthe time of\none pass", theme.BLUE)
-    right.set(xlabel="nodes of the tree", ylim=(0, None), xlim=(0, nodes[-1] * 1.3), xticks=nodes[2:])
+    right.set(xlabel="nodes of the tree", ylim=(0, None), xlim=(0, nodes[-1] * 1.3), xticks=_apart(nodes))
     theme.title(right, "What is left")
     return Chart(fig, f"cost of {len(rows)} numbers of rows")
+
+
+def _apart(numbers: Sequence[int]) -> list[int]:
+    """Those that leave room for their labels on an axis."""
+    out: list[int] = []
+    for n in numbers:
+        if not out or n - out[-1] >= numbers[-1] / 9:
+            out.append(n)
+    return out
 
 
 def exit_frame(tokens: dict[tuple[int, int], float], predicted: dict[tuple[int, int], float], length: int,
@@ -172,21 +181,32 @@ def exit_frame(tokens: dict[tuple[int, int], float], predicted: dict[tuple[int, 
                                  title=f"exit layers with drafts of {length}"))
 
 
-def lengths_chart(rounds: dict[str, Sequence[tuple[int, int]]], *, first: int = 40) -> str:
-    """Draft lengths as they adapt: one strip a schedule, a column a round, filled as far as drafts were accepted."""
-    out, cell, w = [], 6, 15
-    highest = max(drafted for strip in rounds.values() for drafted, _ in list(strip)[:first])
-    for name, strip in rounds.items():
-        shapes, foot = [], highest * cell + 4
-        for r, (drafted, accepted) in enumerate(list(strip)[:first]):
-            for i in range(drafted):
-                ok = i < accepted
-                shapes.append(svg.box(r * w + 1, foot - (i + 1) * cell, w - 3, cell - 1.5, radius=1,
-                                      fill=theme.GREEN if ok else "none", stroke="none" if ok else theme.VERMILLION))
-        total = sum(d for d, _ in strip), sum(a for _, a in strip)
-        told = f"{name}: {len(strip)} rounds, {total[0]} drafted, {total[1]} accepted"
-        out.append(f'<div style="font:12px {theme.FONT}">{escape(told)}</div>'
-                   + svg.drawing(min(len(strip), first) * w + 4, foot + 4, *shapes, title=told))
+def lengths_chart(rounds: dict[str, dict[str, Sequence[tuple[int, int]]]], *, first: int = 24) -> str:
+    """Draft lengths as they adapt, as (drafted, accepted) a round: text -> way -> rounds. A panel each, texts side by
+    side; a column is a round, filled as far as its drafts were accepted."""
+    ways = list(next(iter(rounds.values())))
+    highest = {way: max(drafted for strips in rounds.values() for drafted, _ in list(strips[way])[:first])
+               for way in ways}
+    cells = []
+    for way in ways:
+        for text, strips in rounds.items():
+            told = (f"{text}, {way}: {len(strips[way])} rounds, {sum(d for d, _ in strips[way])} drafted, "
+                    f"{sum(a for _, a in strips[way])} accepted")
+            cells.append(f'<div style="align-self:end"><div style="font:12px {theme.FONT}">{escape(told)}</div>'
+                         + _strip(list(strips[way])[:first], highest[way], told) + "</div>")
     note = (f'<div style="font:12px {theme.FONT};color:{theme.MUTED}">a column is a round: filled boxes are accepted '
             "drafts, open ones rejected</div>")
-    return html.card(html.stack(*out, note))
+    grid = f'display:grid;grid-template-columns:repeat({len(rounds)},1fr);gap:10px 20px;max-width:{theme.PIXELS}px'
+    return html.card(f'<div style="{grid}">{"".join(cells)}</div>{note}')
+
+
+def _strip(strip: Sequence[tuple[int, int]], highest: int, title: str) -> str:
+    cell, w, shapes = 6, 13, []
+    foot = highest * cell + 2
+    for r, (drafted, accepted) in enumerate(strip):
+        for i in range(drafted):
+            ok = i < accepted
+            shapes.append(svg.box(r * w + 1, foot - (i + 1) * cell, w - 3, cell - 1.5, radius=1,
+                                  fill=theme.GREEN if ok else "none", stroke="none" if ok else theme.VERMILLION))
+    shapes.append(svg.line(0, foot, len(strip) * w, foot, color=theme.RULE, width=1))
+    return svg.drawing(len(strip) * w + 4, foot + 3, *shapes, title=title)

@@ -138,5 +138,5 @@ def test_exit_frame_marks_the_best_and_what_loses():
 
 
 def test_lengths_are_told_in_words():
-    drawn = proposer_charts.lengths_chart({"fixed": [(3, 3), (3, 0)]})
-    assert "fixed: 2 rounds, 6 drafted, 3 accepted" in drawn
+    drawn = proposer_charts.lengths_chart({"story": {"fixed": [(3, 3), (3, 0)]}})
+    assert "story, fixed: 2 rounds, 6 drafted, 3 accepted" in drawn
