@@ -118,13 +118,21 @@ class BlockTable:
         return [self.blocks[i // size] * size + i % size for i in range(start, end)]
 
     def truncate(self, length: int) -> None:
-        """Forget all but the first `length` tokens, as after rejected drafts. The room stays reserved; see `trim`."""
+        """Forget all but the first `length` tokens, as after rejected drafts. The room stays reserved; see `trim`.
+
+        Room that others may read is given back instead, for the next tokens must not be written there.
+        """
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot truncate a table of {self.length} tokens to {length}")
         last, place = divmod(length, self.pool.block_size)
         if place and self.pool.remembers(self.blocks[last]):
             raise ValueError(f"token {length} is in a full block that others may find: only accepted tokens may be "
                              "remembered")
+        room = self.blocks[self._count(length) :]
+        for block in reversed(room):
+            if self._others_read(block):
+                self.pool.release(block)
+                self.blocks.remove(block)
         self.length = length
 
     def trim(self) -> None:
@@ -135,10 +143,15 @@ class BlockTable:
     def fork(self) -> "BlockTable":
         """A second table for the same tokens: every block shared, none copied yet."""
         child = BlockTable(self.pool)
-        child.blocks, child.length = self.blocks[: self._count(self.length)], self.length
-        for block in child.blocks:
-            self.pool.share(block)
+        child.join(self, self.length)
         return child
+
+    def join(self, other: "BlockTable", length: int) -> None:
+        """Begin with the first `length` tokens of another table, in the same blocks."""
+        self._check_empty()
+        self.blocks, self.length = other.blocks[: self._count(length)], length
+        for block in self.blocks:
+            self.pool.share(block)
 
     def free(self) -> None:
         """Give everything back, the end first, so that of a remembered text the beginning is evicted last."""
@@ -148,6 +161,7 @@ class BlockTable:
 
     def adopt(self, keys: Sequence[bytes]) -> int:
         """Begin with the remembered blocks of a text with these keys, as far as they are there. Returns the tokens."""
+        self._check_empty()
         for key in keys:
             block = self.pool.find(key)
             if block is None:
@@ -166,9 +180,17 @@ class BlockTable:
         return -(-tokens // self.pool.block_size)
 
     def _must_copy(self, tokens: int) -> bool:
-        """Whether the next token goes into a block that others point at."""
+        """Whether the next token goes into a block that others read."""
         last, place = divmod(self.length, self.pool.block_size)
-        return tokens > 0 and place > 0 and self.pool.references[self.blocks[last]] > 1
+        return tokens > 0 and place > 0 and self._others_read(self.blocks[last])
+
+    def _others_read(self, block: int) -> bool:
+        """Whether other tables point at this block of ours, or may find it."""
+        return self.pool.references[block] > 1 or self.pool.remembers(block)
+
+    def _check_empty(self) -> None:
+        if self.blocks:
+            raise ValueError(f"this table holds {len(self.blocks)} blocks already: free it first")
 
 
 def prefix_keys(tokens: Sequence[int], block_size: int, known: Sequence[bytes] = ()) -> list[bytes]:

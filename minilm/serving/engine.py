@@ -5,18 +5,20 @@ or several, if it drafts. The output of a request does not depend on who else is
 """
 import copy
 import warnings
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from minilm.decoding.speculative import Chain, Draft, Proposer, SpeculativePass, decide
-from minilm.generation import Generation, Pass, Recorder, check_request
+from minilm.decoding.speculative import Chain, Draft, Proposer, SpeculativePass, _check_draft, decide
+from minilm.generation import Generation, Pass, Recorder
 from minilm.model import GPT
 from minilm.sampling import Sampling, choose
 from minilm.serving.beam import beam_step
 from minilm.serving.blocks import BlockTable, prefix_keys
+from minilm.serving.checks import check_add, check_engine, check_size
 from minilm.serving.paged_cache import Feed, PagedBatch, PagedCache, PagedSequence
 from minilm.serving.request import Request, Sequence
 from minilm.serving.scheduler import Scheduler, Work
@@ -36,7 +38,9 @@ class Step:
 
 
 class Engine:
-    """Serves requests with one model. Greedy and sampled output is what `decoding` gives for each request alone.
+    """Serves requests with one model. Greedy and sampled output is what `decoding` gives for each request alone; with
+    a proposer, sampled output has the same law, but which tokens are drawn depends on how many drafts there was room
+    for.
 
     num_blocks · block_size tokens of keys and values, for all.  max_batch_tokens: the most tokens of one pass; longer
     prompts are read in chunks.  preemption: "recompute" or "swap", into `swap_blocks` blocks of host memory (default:
@@ -50,21 +54,23 @@ class Engine:
                  swap_blocks: int | None = None, prefix_caching: bool = True,
                  watch: Callable[[Step], None] | None = None):
         swap_blocks = num_blocks if swap_blocks is None else swap_blocks
-        for name, value, least in (("max_batch_tokens", max_batch_tokens, 1), ("max_drafts", max_drafts, 0),
-                                   ("swap_blocks", swap_blocks, 0 if preemption == "recompute" else 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}; it is {value!r}")
-        if preemption not in ("recompute", "swap"):
-            raise ValueError(f'preemption is "recompute" or "swap"; it is {preemption!r}')
+        check_engine(model, proposer, preemption, watch, {
+            "num_blocks": (num_blocks, 1), "block_size": (block_size, 1), "max_batch_tokens": (max_batch_tokens, 1),
+            "max_drafts": (max_drafts, 0), "swap_blocks": (swap_blocks, 0 if preemption == "recompute" else 1)})
         self.model, self.proposer, self.watch = model, proposer, watch
         self.cache = PagedCache(model.config, num_blocks, block_size, dtype=model.dtype, device=model.device)
         self.pool = self.cache.pool
         self.swap_blocks = swap_blocks
         self.scheduler = Scheduler(self.cache, max_batch_tokens=max_batch_tokens, preemption=preemption,
-                                   swap_blocks=swap_blocks, max_drafts=max_drafts, prefix_caching=prefix_caching,
+                                   swap_blocks=swap_blocks, max_drafts=0 if proposer is None else max_drafts,
+                                   prefix_caching=prefix_caching,
                                    tell=lambda event, name: self._events.append((event, name)))
         self.requests: dict[int, Request] = {}
         self._events: list[tuple[str, str]] = []
+        self._news: deque[tuple[Request, int, list[int]]] = deque()     # what callbacks have not been told yet
+        self._busy = False
+        if proposer is not None:                                        # a misfit shows here, not in the first request
+            self._proposer(BlockTable(self.pool))
 
     def add(self, prompt: list[int], max_new_tokens: int, sampling: Sampling = Sampling(), n: int = 1, *,
             beams: int = 0, eos: int | None = None, seed: int = 0,
@@ -72,18 +78,15 @@ class Engine:
         """Queue a request and return its id.
 
         n: how many samples of the prompt, sample i drawn with the seed `seed` + i; with `beams` (at least n), the best
-        n texts of a beam search. callback(id, sample, new tokens): called as tokens come (not with beams); if it
-        raises, its request ends there, and no other. Raises TypeError or ValueError for what can't be served.
+        n texts of a beam search. callback(id, sample, new tokens): called at the end of the step that made them (not
+        with beams); it may add and cancel requests. If it raises, its request ends there, and no other. Raises
+        TypeError or ValueError for what can't be served.
         """
-        check_request(self.model, prompt, max_new_tokens)
-        for name, value, least in (("n", n, 1), ("beams", beams, 0), ("seed", seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}; it is {value!r}")
-        if beams and (beams < n or not sampling.greedy or callback is not None):
-            raise ValueError(f"a beam search needs at least n = {n} beams, greedy sampling, and no callback: its texts "
-                             "may still change")
         request = Request(len(self.requests), prompt, max_new_tokens, sampling, n, beams, eos, seed, callback)
-        self._check_size(request)
+        check_add(self.model, request)
+        request.prompt = list(prompt)                                   # the caller may go on with theirs
+        check_size(request, self.pool.block_size, self.pool.num_blocks,
+                   self.swap_blocks if self.scheduler.preemption == "swap" else None)
         self.requests[request.id] = request
         first = self._sequence(request, 0, Recorder(prompt, max_new_tokens, eos), BlockTable(self.pool))
         if max_new_tokens == 0:
@@ -97,33 +100,47 @@ class Engine:
         """End a request where it is; what it has so far is its result. Raises KeyError for an id that is unknown, and
         ValueError for one that is done."""
         if id not in self.requests:
-            raise KeyError(f"there is no request {id!r}; ids so far: 0 to {len(self.requests) - 1}")
+            raise KeyError(f"there is no request {id!r}; {len(self.requests)} were added, with ids from 0")
         if self.requests[id].done:
             raise ValueError(f"request {id} is done already")
         self._end(self.requests[id], "cancel")
 
     def step(self) -> list[int]:
-        """One pass of the model; the ids of the requests that it finished."""
-        busy = [request for request in self.scheduler.running + self.scheduler.waiting]
-        with torch.inference_mode():
-            work = self.scheduler.schedule()
-            if work:
-                self._run(work)
-        if self.watch is not None:
-            tables = [s.table for request in self.scheduler.running for s in request.sequences]
-            self.watch(Step([(w.sequence.name, w.count + w.drafts) for w in work], self._events,
-                            self.pool.num_blocks - self.pool.num_free, sum(table.length for table in tables),
-                            len(self.scheduler.waiting)))
-        self._events = []
-        return [request.id for request in busy if request.done]
+        """One pass of the model; the ids of the requests that it finished. Raises RuntimeError inside a callback.
+
+        If the pass breaks off, by an interrupt or an error of the proposer, nothing is lost: the next step takes up
+        every text where it was.
+        """
+        if self._busy:
+            raise RuntimeError("a step is under way: a callback may add and cancel requests, but not step or run")
+        self._busy = True
+        try:
+            unfinished = self.scheduler.running + self.scheduler.waiting
+            work = self._pass()
+            self._deliver()
+            self._report(work)
+        finally:
+            self._busy = False
+        return [request.id for request in unfinished if request.done]
 
     def run(self) -> dict[int, Generation | list[Generation]]:
-        """Step until all is done: {id: result}, a list of generations where n > 1."""
-        while self.scheduler.running or self.scheduler.waiting:
+        """Step until all is done: {id: result}, a list of generations where n > 1 (fewer if cancelled)."""
+        while self.scheduler.running or self.scheduler.waiting or self._news:
             self.step()
         return {id: request.result() for id, request in self.requests.items()}
 
     # ---- one step -----------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _pass(self) -> list[Work]:
+        try:
+            work = self.scheduler.schedule()
+            if work:
+                self._run(work)
+        except BaseException:                                           # an interrupt too: notebooks have a stop button
+            self.scheduler.restart()
+            raise
+        return work
 
     def _run(self, work: list[Work]) -> None:
         """Draft, one pass for all, then commit what each got."""
@@ -135,8 +152,7 @@ class Engine:
             if draft.tokens and type(w.sequence.proposer).verify is not Chain.verify:
                 alone[i] = tokens                               # it verifies in a way of its own
                 continue
-            parents = None if draft.parents is None else [-1, *(parent + 1 for parent in draft.parents)]
-            feeds.append(Feed(table, len(tokens), parents))
+            feeds.append(Feed(table, len(tokens), None if draft.parents is None else _rooted(draft.parents)))
             ids += tokens
         contexts = [w.sequence.table.length for w in work]
         states = iter(())
@@ -146,6 +162,8 @@ class Engine:
         for i, (w, draft) in enumerate(zip(work, drafts, strict=True)):
             if i in alone:
                 view = PagedSequence(self.cache, w.sequence.table)
+                if draft.parents is not None:
+                    view.branch(_rooted(draft.parents))
                 own = w.sequence.proposer.verify(self.model, view, alone[i])
             else:
                 own = next(states)
@@ -159,9 +177,13 @@ class Engine:
         room = min(request.max_new_tokens - len(sequence.out.tokens) - 1, work.drafts)
         if room < 1:
             return Draft()
+        if sequence.proposer is None:
+            sequence.proposer = self._proposer(sequence.table)
         draft = sequence.proposer.propose(sequence.text, room, sequence.hidden, request.sampling, sequence.generator)
+        _check_draft(draft, room, "rejection")
         if len(draft.tokens) > work.drafts:                     # a tree that is too large: its first nodes are a tree
             draft = Draft(draft.tokens[: work.drafts], None, draft.parents[: work.drafts])
+        work.drafts = len(draft.tokens)
         return draft
 
     def _commit(self, sequence: Sequence, draft: Draft, states: Tensor, context: int) -> None:
@@ -196,15 +218,30 @@ class Engine:
         self._remember(sequence)
         if sequence.out.done:
             self._finish(sequence)
-        if request.callback is not None and request.error is None:
+        if request.callback is not None:
+            self._news.append((request, sequence.index, list(new)))
+
+    def _deliver(self) -> None:
+        """Tell callbacks of new tokens, now that everything is in order and they may change it."""
+        while self._news:
+            request, index, tokens = self._news.popleft()
+            if request.callback is None:                                # cancelled meanwhile
+                continue
             try:
-                request.callback(request.id, sequence.index, new)
+                request.callback(request.id, index, tokens)
             except Exception as error:                          # a user's mistake must not end the others' service
-                request.error = error
-                warnings.warn(f"the callback of request {request.id} raised {type(error).__name__}: {error}; the "
-                              "request ends here, the others go on", RuntimeWarning, stacklevel=2)
+                request.error, request.callback = error, None
                 if not request.done:
                     self._end(request, "cancel")
+                warnings.warn(f"the callback of request {request.id} raised {type(error).__name__}: {error}; the "
+                              "request ends here, the others go on", RuntimeWarning, stacklevel=4)
+
+    def _report(self, work: list[Work]) -> None:
+        events, self._events = self._events, []
+        if self.watch is not None:
+            held = sum(s.table.length for request in self.scheduler.running for s in request.sequences)
+            self.watch(Step([(w.sequence.name, w.count + w.drafts) for w in work], events,
+                            self.pool.num_blocks - self.pool.num_free, held, len(self.scheduler.waiting)))
 
     def _fork(self, first: Sequence, logits: Tensor) -> None:
         """The prompt is read: the other samples begin, sharing all of its blocks, each with its own first token."""
@@ -230,7 +267,7 @@ class Engine:
         for index, (parent, token, score) in enumerate(zip(*beam_step(scores, log_probs, width), strict=True)):
             out = copy.deepcopy(beams[parent].out)
             child = self._sequence(request, index, out, beams[parent].table.fork())
-            child.score = score
+            child.score, child.keys = score, list(beams[parent].keys)
             out.emit(1, child.table.length, [token], Pass)
             request.sequences.append(child)
         for sequence in beams:
@@ -242,6 +279,7 @@ class Engine:
 
     def _finish(self, sequence: Sequence) -> None:
         sequence.table.free()
+        sequence.retire()
         sequence.request.sequences.remove(sequence)
         sequence.request.finished.append(sequence)
         self._events.append(("finish", sequence.name))
@@ -250,8 +288,10 @@ class Engine:
 
     def _end(self, request: Request, event: str) -> None:
         self.scheduler.drop(request)
+        for sequence in request.sequences:
+            sequence.retire()
         request.finished += request.sequences
-        request.sequences = []
+        request.sequences, request.callback = [], None
         self._events.append((event, str(request.id)))
 
     def _remember(self, sequence: Sequence) -> None:
@@ -262,19 +302,16 @@ class Engine:
             sequence.table.remember(sequence.keys)
 
     def _sequence(self, request: Request, index: int, out: Recorder, table: BlockTable) -> Sequence:
-        proposer = None if self.proposer is None or request.beams else copy.copy(self.proposer)
         generator = torch.Generator(self.model.device).manual_seed(request.seed + index)
-        sequence = Sequence(request, index, table, out, generator, proposer)
-        if proposer is not None:
-            proposer.start(self.model, PagedSequence(self.cache, table))
-        return sequence
+        return Sequence(request, index, table, out, generator)
 
-    def _check_size(self, request: Request) -> None:
-        """Raise ValueError for a request that could never run, saying by how much it is too large."""
-        most, blocks = request.most_blocks(self.pool.block_size), self.pool.num_blocks
-        if most > blocks:
-            raise ValueError(f"this request may need {most} blocks of {self.pool.block_size} tokens, {most - blocks} "
-                             f"more than the {blocks} there are: ask for less, or give the engine more blocks")
-        if self.scheduler.preemption == "swap" and most > self.swap_blocks:
-            raise ValueError(f"this request may need {most} blocks, {most - self.swap_blocks} more than the swap "
-                             f'space\'s {self.swap_blocks}: make it larger, or use preemption="recompute"')
+    def _proposer(self, table: BlockTable) -> Proposer:
+        """A drafter for one sequence, made when it first drafts: it may hold a cache of its own."""
+        proposer = copy.copy(self.proposer)
+        proposer.start(self.model, PagedSequence(self.cache, table))
+        return proposer
+
+
+def _rooted(parents: list[int]) -> list[int]:
+    """A draft's parents as the pass sees them, where the text's last token comes first and every draft one later."""
+    return [-1, *(parent + 1 for parent in parents)]

@@ -12,7 +12,7 @@ from minilm.sampling import Sampling
 from minilm.serving.blocks import BlockTable
 
 
-@dataclass
+@dataclass(eq=False)
 class Sequence:
     """One text that grows: the prompt and what came after it.
 
@@ -46,8 +46,12 @@ class Sequence:
         """"3", or "3.1" for the second sequence of request 3."""
         return str(self.request.id) if self.request.width == 1 else f"{self.request.id}.{self.index}"
 
+    def retire(self) -> None:
+        """Keep the result alone: a proposer may hold a whole cache."""
+        self.proposer = self.hidden = self.logits = None
 
-@dataclass
+
+@dataclass(eq=False)
 class Request:
     """What was asked for: `n` samples, or the best `n` of `beams` beams, and how far it is.
 
@@ -79,9 +83,12 @@ class Request:
         return not self.sequences
 
     def most_blocks(self, block_size: int) -> int:
-        """The most blocks that it can hold: the prompt's full ones are shared, all else may differ."""
+        """The most blocks that it can hold: the prompt's full ones are shared, all else may differ.
+
+        The last new token is never fed, so it takes no room.
+        """
         shared = len(self.prompt) // block_size if self.width > 1 else 0
-        each = math.ceil((len(self.prompt) + self.max_new_tokens) / block_size)
+        each = math.ceil((len(self.prompt) + max(self.max_new_tokens, 1) - 1) / block_size)
         return shared + self.width * (each - shared)
 
     def result(self) -> Generation | list[Generation]:

@@ -38,18 +38,18 @@ class Scheduler:
         work: list[Work] = []
         budget = self.max_batch_tokens
         for request in list(self.running):                              # the oldest first; a preempted one drops out
-            for sequence in request.sequences:
-                count = min(budget, sequence.pending)
-                if count and request in self.running and self._make_room(sequence, count):
-                    work.append(self._work(sequence, budget))
-                    budget -= work[-1].count + work[-1].drafts
-            work = [w for w in work if w.sequence.request in self.running]
-        while self.waiting and budget and self._admit(self.waiting[0]):
-            for sequence in self.running[-1].sequences:
-                if budget and sequence.pending:
-                    self.cache.reserve(sequence.table, min(budget, sequence.pending))
-                    work.append(Work(sequence, min(budget, sequence.pending)))
-                    budget -= work[-1].count
+            if request in self.running:
+                work += self._next(request, budget)
+                budget = self.max_batch_tokens - sum(w.count for w in work)
+        while self.waiting and budget and self._admit(request := self.waiting[0]):
+            admitted = self._next(request, budget)
+            if not admitted:
+                break
+            work += admitted
+            budget -= sum(w.count for w in admitted)
+        for w in work:                                                  # drafts get what nobody else needs
+            w.drafts = self._room_for_drafts(w.sequence, budget)
+            budget -= w.drafts
         return work
 
     def add(self, request: Request) -> None:
@@ -66,16 +66,34 @@ class Scheduler:
         for sequence in request.sequences:
             sequence.table.free()
 
-    def _work(self, sequence: Sequence, budget: int) -> Work:
-        """Reserve room for the next tokens, and for drafts if there is some to spare without taking anybody's."""
-        count = min(budget, sequence.pending)
-        drafts = 0
-        if sequence.proposer is not None and sequence.pending == 1 and sequence.hidden is not None:
-            drafts = max(0, min(self.max_drafts, budget - 1))
-            if sequence.table.blocks_needed(1 + drafts) > self.pool.num_free:
-                drafts = 0
-        self.cache.reserve(sequence.table, count + drafts)
-        return Work(sequence, count, drafts)
+    def _next(self, request: Request, budget: int) -> list[Work]:
+        """What each sequence feeds next, its room reserved; nothing if the request itself had to make room."""
+        work: list[Work] = []
+        for sequence in request.sequences:
+            count = min(budget, sequence.pending)
+            if not count or not self._has_prompt(sequence):
+                continue
+            if not self._make_room(sequence, count):
+                return []
+            self._reserve(sequence, count)
+            work.append(Work(sequence, count))
+            budget -= count
+        return work
+
+    def _room_for_drafts(self, sequence: Sequence, budget: int) -> int:
+        """Reserve room for drafts after the text's last token, as far as budget and blocks go. Returns how many."""
+        table, request = sequence.table, sequence.request
+        last = request.max_new_tokens - len(sequence.out.tokens) == 1           # nothing can follow the next token
+        if sequence.pending != 1 or sequence.hidden is None or last:
+            return 0
+        free = (len(table.blocks) + self.pool.num_free) * self.pool.block_size - table.length - 1
+        drafts = min(self.max_drafts, budget, free)
+        self._reserve(sequence, 1 + drafts)
+        return drafts
+
+    def _reserve(self, sequence: Sequence, tokens: int) -> None:
+        if self.cache.reserve(sequence.table, tokens):
+            self._tell("copy", sequence.name)
 
     def _make_room(self, sequence: Sequence, tokens: int) -> bool:
         """Preempt the youngest until `tokens` more fit; False when that was the sequence's own request."""
@@ -86,23 +104,34 @@ class Scheduler:
                 return False
         return True
 
+    def _has_prompt(self, sequence: Sequence) -> bool:
+        """Whether the prompt's full blocks are there, or it is the first of its request, which reads them for all.
+
+        When a request with several sequences is computed again, the others wait for the first, and share its blocks as
+        they did before: else it might need more than there are.
+        """
+        first, table = sequence.request.sequences[0], sequence.table
+        prompt = self._prompt_blocks(sequence.request) * self.pool.block_size
+        if sequence is first or table.length >= prompt:
+            return True
+        if first.table.length < prompt:
+            return False
+        table.free()
+        table.join(first.table, prompt)
+        return True
+
+    def _prompt_blocks(self, request: Request) -> int:
+        return len(request.prompt) // self.pool.block_size
+
     def _admit(self, request: Request) -> bool:
-        """Let the first in line run if its whole text fits, with a token to come, and nobody has to leave for it."""
+        """Let the first in line run if its whole text fits and nobody has to leave for it."""
         if request.host is not None:
-            size = self.pool.block_size
-            more = sum(-(-len(s.text) // size) - len(places) + 1                # 1: a copy of a shared last block
-                       for s, (places, _) in zip(request.sequences, request.host.tables, strict=True))
-            if request.host.num_blocks + more > self.pool.num_free:
+            if self._needed_on_return(request) > self.pool.num_free:
                 return False
             self._swap_in(request)
         else:
-            for sequence in request.sequences:
-                if self.prefix_caching:
-                    sequence.keys = prefix_keys(sequence.text, self.pool.block_size, sequence.keys)
-                    whole = (len(sequence.text) - 1) // self.pool.block_size    # one token is left to be computed
-                    sequence.table.adopt(sequence.keys[:whole])
-            needed = sum(s.table.blocks_needed(s.pending) for s in request.sequences)
-            if needed > self.pool.num_free:
+            self._adopt(request)
+            if self._needed(request) > self.pool.num_free:
                 for sequence in request.sequences:
                     sequence.table.free()
                 return False
@@ -111,11 +140,36 @@ class Scheduler:
         self._queue(self.running, request)
         return True
 
-    def preempt(self, request: Request) -> None:
+    def _adopt(self, request: Request) -> None:
+        """Begin with what is remembered of each text; one token is left to be computed."""
+        for sequence in request.sequences if self.prefix_caching else ():
+            sequence.keys = prefix_keys(sequence.text, self.pool.block_size, sequence.keys)
+            whole = (len(sequence.text) - 1) // self.pool.block_size
+            sequence.table.adopt(sequence.keys[:whole])
+
+    def _needed(self, request: Request) -> int:
+        """Free blocks that it takes to read all texts, the prompt once for all."""
+        prompt = self._prompt_blocks(request)
+        shared = sum(max(0, prompt - len(s.table.blocks)) for s in request.sequences[1:])
+        return sum(s.table.blocks_needed(s.pending) for s in request.sequences) - shared
+
+    def _needed_on_return(self, request: Request) -> int:
+        """The same for a request that was swapped out; never more than it may hold at all, or it could wait forever."""
+        size = self.pool.block_size
+        more = sum(-(-len(s.text) // size) - len(places) + 1                    # 1: a copy of a shared last block
+                   for s, (places, _) in zip(request.sequences, request.host.tables, strict=True))
+        return min(request.host.num_blocks + more, request.most_blocks(size))
+
+    def restart(self) -> None:
+        """After a pass that broke off, when no table can be trusted: all who run will read their texts again."""
+        for request in list(self.running):
+            self.preempt(request, "recompute")
+
+    def preempt(self, request: Request, how: str | None = None) -> None:
         """Take all blocks of a running request away, and put it back in line at its place."""
         request.preemptions += 1
         used = list(dict.fromkeys(block for s in request.sequences for block in s.table.blocks))
-        if self.preemption == "swap" and len(used) <= self.host_free:
+        if (how or self.preemption) == "swap" and len(used) <= self.host_free:
             self._swap_out(request, used)
         else:
             self._tell("preempt", request.sequences[0].name)

@@ -1,0 +1,63 @@
+"""What an engine refuses, each with one clear error, before anything else has happened."""
+from typing import Any
+
+import torch
+
+from minilm.generation import check_request
+from minilm.model import GPT
+from minilm.sampling import Sampling
+from minilm.serving.request import Request
+
+
+def whole_number(name: str, value: Any, least: int, below: int | None = None) -> None:
+    """Raise ValueError unless `value` is an int of at least `least`, and less than `below`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (below is not None and value >= below):
+        limit = "" if below is None else f" and below {below}"
+        raise ValueError(f"{name} must be a whole number of at least {least}{limit}; it is {value!r}")
+
+
+def check_engine(model: GPT, proposer: Any, preemption: str, watch: Any, numbers: dict[str, tuple[Any, int]]) -> None:
+    """numbers[name]: (value, the least it may be)."""
+    if not isinstance(model, GPT):
+        raise TypeError(f"the engine serves a GPT; it got a {type(model).__name__} (minilm.load gives a model and its "
+                        "tokenizer: pass the model)")
+    if proposer is not None and (isinstance(proposer, type) or not hasattr(proposer, "propose")):
+        raise TypeError(f"the proposer must be a drafter such as PromptLookup(); it is {proposer!r:.80}")
+    if watch is not None and not callable(watch):
+        raise TypeError(f"watch must be a function that takes a Step; it is {watch!r:.80}")
+    for name, (value, least) in numbers.items():
+        whole_number(name, value, least)
+    if preemption not in ("recompute", "swap"):
+        raise ValueError(f'preemption is "recompute" or "swap"; it is {preemption!r}')
+
+
+def check_add(model: GPT, request: Request) -> None:
+    """Raise TypeError or ValueError for a request that no engine can serve."""
+    if not isinstance(request.prompt, (list, tuple, str, torch.Tensor)):
+        raise TypeError(f"the prompt is a {type(request.prompt).__name__}; give a list of ints")
+    check_request(model, request.prompt, request.max_new_tokens)
+    if not isinstance(request.sampling, Sampling):
+        raise TypeError(f"sampling must be a Sampling, such as Sampling(0.8, top_p=0.9); it is "
+                        f"{request.sampling!r:.80}")
+    if request.callback is not None and not callable(request.callback):
+        raise TypeError("callback must be a function that takes (id, sample, new tokens); it is "
+                        f"{request.callback!r:.80}")
+    if request.eos is not None:
+        whole_number("eos", request.eos, 0, model.config.vocab_size)
+    whole_number("n", request.n, 1)
+    whole_number("beams", request.beams, 0)
+    whole_number("seed", request.seed, 0, 2**63 - request.n)
+    if request.beams and (request.beams < request.n or not request.sampling.greedy or request.callback is not None):
+        raise ValueError(f"a beam search needs at least n = {request.n} beams, greedy sampling, and no callback: its "
+                         "texts may still change")
+
+
+def check_size(request: Request, block_size: int, blocks: int, swap_blocks: int | None) -> None:
+    """Raise ValueError for a request that could never run, saying by how much it is too large."""
+    most = request.most_blocks(block_size)
+    if most > blocks:
+        raise ValueError(f"this request may need {most} blocks of {block_size} tokens, {most - blocks} more than the "
+                         f"{blocks} there are: ask for less, or give the engine more blocks")
+    if swap_blocks is not None and most > swap_blocks:
+        raise ValueError(f"this request may need {most} blocks, {most - swap_blocks} more than the swap space's "
+                         f'{swap_blocks}: make it larger, or use preemption="recompute"')
