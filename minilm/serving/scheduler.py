@@ -70,8 +70,8 @@ class Scheduler:
         """What each sequence feeds next, its room reserved; nothing if the request itself had to make room."""
         work: list[Work] = []
         for sequence in request.sequences:
-            count = min(budget, sequence.pending)
-            if not count or not self._has_prompt(sequence):
+            count = min(budget, sequence.pending) if self._has_prompt(sequence) else 0
+            if not count:
                 continue
             if not self._make_room(sequence, count):
                 return []
