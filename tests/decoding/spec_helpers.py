@@ -115,8 +115,8 @@ def decode(*args, **options):
 # --- the law of a whole decoder: three tokens of vocabulary, four new ones, every path of chance ---
 
 LAW_PROMPT, LAW_TOKENS, WORDS = [1, 2, 1, 0, 1], 4, 3
-LAW_TARGET = tiny_model(seed=5, dtype=torch.float64, vocab_size=WORDS, max_positions=16)
-LAW_SMALL = tiny_model(seed=6, dtype=torch.float64, vocab_size=WORDS, num_layers=1, max_positions=16)
+LAW = {"dtype": torch.float64, "vocab_size": WORDS, "max_positions": 16, "tie_embeddings": False}
+LAW_TARGET, LAW_SMALL = tiny_model(seed=8, **LAW), tiny_model(seed=9, num_layers=1, **LAW)
 DRAWING = [importlib.import_module(f"minilm.{name}") for name in (
     "sampling", "decoding.speculative", "decoding.verify", "decoding.proposers.draft_model",
     "decoding.proposers.self_speculative", "decoding.proposers.recurrent")]

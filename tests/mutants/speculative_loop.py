@@ -12,18 +12,19 @@ SPEC, GENERATION, CACHE_FILE, DRAFT, SELF, BLOCKWISE, RECURRENT, LOOKUP, SPEEDUP
 # Through the whole decoder; the "check" is the proposer with which the law of four tokens is wrong.
 DECIDE, PROPOSE = (SPEC, "decide"), (DRAFT.DraftModel, "propose")
 LAW = [
-    edit("one uniform for all of a round", "draft model", *DECIDE, "[uniform(generator) for _ in range(n + 1)]",
+    edit("one uniform for all of a round", "prompt lookup", *DECIDE, "[uniform(generator) for _ in range(n + 1)]",
          "[uniform(generator)] * (n + 1)"),
     edit("p before temperature and cuts", "draft model", *DECIDE, "p = sampling.probs(logits)",
          "p = torch.softmax(logits, -1)"),
     edit("chosen drafts treated as drawn from p", "prompt lookup", *DECIDE, "if q is None:",
          "if q is None:\n        q = p[:-1]\n    if q is None:"),
-    edit("a tree verified as a chain of chosen drafts", "tree", *DECIDE, "if draft.parents is not None:", "if False:"),
+    edit("a tree verified as a chain of chosen drafts", "blockwise tree", *DECIDE,
+         "if draft.parents is not None:", "if False:"),
     edit("a greedy draft, a soft q", "draft model", *PROPOSE, "if sampling.greedy else", "if True else"),
     edit("q before temperature and cuts", "draft model", *PROPOSE, "probs.append(q)",
          "probs.append(torch.softmax(logits, -1))"),
-    edit("drawn before temperature and cuts", "draft model", *PROPOSE, "draw(q, uniform",
-         "draw(torch.softmax(logits, -1), uniform"),
+    edit("drawn at another temperature", "draft model", *PROPOSE, "draw(q, uniform",
+         "draw(Sampling(2.5, sampling.top_k, sampling.top_p).probs(logits), uniform"),
     edit("temperature on one side", "draft model", *PROPOSE, "probs.append(q)",
          "probs.append(Sampling(1.0, sampling.top_k, sampling.top_p).probs(logits))"),
     edit("top-k on one side", "draft model", *PROPOSE, "probs.append(q)",
@@ -187,4 +188,29 @@ PROPOSERS = [
     edit("tree: the unlikeliest first", "check_chosen_tree", *CHOOSE, "max(open_paths", "min(open_paths"),
     edit("tree: one level", "check_chosen_tree", *CHOOSE, "if len(path) < len(chances):", "if False:"),
     edit("tree: one node too many", "check_chosen_tree", *CHOOSE, "len(chosen) < nodes", "len(chosen) <= nodes"),
+]
+
+TOKENS, RUNGS = "check_expected_tokens", (SPEEDUP_FILE, "rungs")
+SPEEDUP = [
+    edit("no bonus token", TOKENS, SPEEDUP_FILE, "expected_tokens", "alpha ** (gamma + 1)", "alpha**gamma"),
+    edit("at α = 1 no bonus token", TOKENS, SPEEDUP_FILE, "expected_tokens", "gamma + 1.0 if", "gamma + 0.0 if"),
+    edit("the draft is free", "check_walltime_factor", SPEEDUP_FILE, "walltime_factor", "(gamma * c + 1)", "1"),
+    edit("the bonus token costs a draft pass, too", "check_walltime_factor", SPEEDUP_FILE, "walltime_factor",
+         "(gamma * c + 1)", "((gamma + 1) * c + 1)"),
+    edit("the ladder adds rates, not products", TOKENS, SPEEDUP_FILE, "ladder", "reach *= alpha", "reach = alpha"),
+    edit("the ladder starts at 0", TOKENS, SPEEDUP_FILE, "ladder", "total, reach = 1.0", "total, reach = 0.0"),
+    edit("every round counts at every rung", "check_ladder", *RUNGS, "accepted >= i - 1 for", "True for"),
+    edit("rounds that never drafted so far count", "check_rungs", *RUNGS, "drafted >= i and ", ""),
+    edit("a rung nobody reached counts as 0", "check_rungs", *RUNGS, "            break",
+         "            came = 1"),
+    edit("a round that drafted less is a refusal", "check_rungs", *RUNGS, "drafted >= i and accepted >= i - 1",
+         "accepted >= i - 1"),
+    edit("verification costs the same at any length", "check_best_length", SPEEDUP_FILE, "best_length", "+ seconds)",
+         "+ verify_seconds[0])"),
+    edit("the best length is one draft off", "check_best_length", SPEEDUP_FILE, "best_length",
+         "return max(range(len(rates)), key=rates.__getitem__)",
+         "return 1 + max(range(len(rates) - 1), key=rates.__getitem__)"),
+    edit("at least one draft", "check_best_length", SPEEDUP_FILE, "best_length", "max(range(len", "max(range(1, len"),
+    edit("NaN is a rate", "check_bad_input", SPEEDUP_FILE, "_check", "not 0 <= alpha <= 1", "alpha < 0 or alpha > 1"),
+    edit("negative times pass", "check_bad_input", SPEEDUP_FILE, "walltime_factor", "if c < 0:", "if False:"),
 ]
