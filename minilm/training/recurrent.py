@@ -56,7 +56,7 @@ def fit(model: GPT, x: Tensor, tokens: Tensor, left: Tensor, words: Tensor, *, i
     weights = [torch.randn(2 * inner, 2 * d, generator=generator) * (2 * d) ** -0.5, torch.zeros(d, inner),
                torch.zeros(len(words))]
     head = RecurrentHead(*(w.to(dtype).requires_grad_() for w in weights[:2]), words, weights[2].requires_grad_())
-    master = [w.clone() for w in weights]                       # float32, though the products may run in bfloat16
+    master = [w.detach().clone() for w in weights]                       # float32, though the products may run in bfloat16
     rows = head.vocabulary(model).to(dtype)
     embedding = model.embedding.weight.detach().to(dtype)
     starts = (left >= STEPS_AHEAD).nonzero().squeeze(1)
@@ -108,7 +108,7 @@ def acceptance(model: GPT, head: RecurrentHead, x: Tensor, tokens: Tensor, left:
 
 
 def train_recurrent(model: GPT, tokenizer: Tokenizer, corpus: Path | None, *, num_tokens: int = 1_000_000,
-                    num_words: int = 8192, inner: int = 960, minutes: float = 30.0, epochs: float = 4.0,
+                    num_words: int = 6144, inner: int = 960, minutes: float = 30.0, epochs: float = 4.0,
                     num_prompts: int = 40, max_new_tokens: int = 96) -> tuple[RecurrentHead, dict]:
     """Distil a head on the model's own text and measure it on its answers to held-out prompts: (head, facts)."""
     pairs = own_text(model, tokenizer, corpus, num_tokens, minutes)
