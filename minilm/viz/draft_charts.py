@@ -12,20 +12,19 @@ from minilm.viz.picture import Chart
 def by_length(theory: dict[str, Sequence[float]], measured: dict[str, Sequence[tuple[int, float]]], *,
               ylabel: str = "times plain decoding") -> Chart:
     """Speed-up against draft length: theory[name][γ - 1] as dashed lines, measured (γ, speed-up) as dots on a line."""
-    fig, ax = theme.figure(height=3.4)
+    fig, ax = theme.figure(height=3.6)
     for i, (name, values) in enumerate(theory.items()):
-        color = theme.CATEGORIES[i + 1]
-        ax.plot(range(1, len(values) + 1), values, **theme.paper(color))
-        theme.label(ax, len(values), values[-1], name, color)
+        dashes = {"linestyle": ((0, (4, 2)), (0, (1, 1.4)))[i % 2]}
+        ax.plot(range(1, len(values) + 1), values, **{**theme.paper(theme.CATEGORIES[i + 1]), **dashes}, label=name)
     for i, (name, points) in enumerate(measured.items()):
-        color = theme.CATEGORIES[3 * i]
-        ax.plot(*zip(*points, strict=True), **{**theme.ours(color), "marker": "os"[i % 2]})
-        theme.label(ax, *points[-1], name, color)
+        style = {**theme.ours(theme.CATEGORIES[3 * i]), "marker": "os"[i % 2]}
+        ax.plot(*zip(*points, strict=True), **style, label=name)
     longest = max([len(v) for v in theory.values()] + [g for points in measured.values() for g, _ in points])
     ax.axhline(1, **theme.limit())
-    theme.label(ax, longest, 1, "plain decoding", theme.GREY, dy=-8)
-    ax.set(xlabel="draft length γ", ylabel=ylabel, xticks=range(1, longest + 1), xlim=(0.6, longest * 1.42))
+    theme.label(ax, longest + 0.3, 1, "plain decoding", theme.GREY)
+    ax.set(xlabel="draft length γ", ylabel=ylabel, xticks=range(1, longest + 1), xlim=(0.6, longest + 0.3))
     ax.set_ylim(bottom=0)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     ax.grid(axis="y")
     theme.title(ax, "Longer drafts pay until they don't")
     return Chart(fig, f"speed-up by draft length, {len(theory)} predictions, {len(measured)} measurements")
@@ -37,7 +36,7 @@ def ladder_chart(rungs: Sequence[float], alpha: float) -> Chart:
     fig, (left, right) = theme.figure(1, 2, height=2.9)
     left.bar(range(1, n + 1), rungs, color=theme.GREEN, width=0.7)
     for i, share in enumerate(rungs, start=1):
-        left.text(i, share + 0.015, f"{share:.2f}", ha="center", fontsize=8.5)
+        left.text(i, 0.03, f"{share:.2f}", ha="center", fontsize=9)
     left.axhline(alpha, **theme.paper(theme.DARK))
     theme.label(left, n + 0.6, alpha, f"α = {alpha:.2f}", dx=3)
     left.set(xlabel="draft i of a round", ylabel="accepted, if those before were", ylim=(0, 1.12), xlim=(0.4, n + 0.6),
@@ -46,8 +45,10 @@ def ladder_chart(rungs: Sequence[float], alpha: float) -> Chart:
     lengths = range(n + 1)
     right.plot(lengths, [ladder(rungs[:k]) for k in lengths], **theme.ours(theme.GREEN))
     right.plot(lengths, [expected_tokens(alpha, k) for k in lengths], **theme.paper(theme.DARK))
-    theme.label(right, n, ladder(rungs), f"ladder {ladder(rungs):.2f}", theme.GREEN, dx=-4, dy=10, ha="right")
-    theme.label(right, n, expected_tokens(alpha, n), f"one α {expected_tokens(alpha, n):.2f}", dx=2, dy=-13, ha="right")
+    ends = {"ladder": (ladder(rungs), theme.GREEN), "one α": (expected_tokens(alpha, n), theme.DARK)}
+    above = max(ends, key=lambda name: ends[name][0])
+    for name, (value, color) in ends.items():
+        theme.label(right, n, value, f"{name} {value:.2f}", color, dy=6 if name == above else -6)
     right.set(xlabel="drafts i that count", ylabel="tokens of a round", xticks=lengths, ylim=(0.8, None))
     right.grid(axis="y")
     theme.title(right, "Their sum")

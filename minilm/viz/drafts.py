@@ -9,7 +9,7 @@ Any `Generation` that `decoding.speculative` returns will do, chains and trees a
 
 Marks, the same in every lesson: ✓ accepted, ✗ rejected (dashed, struck through), ↺ recovered (drawn by the target in a
 rejected draft's place), + bonus (the target's own, after all drafts of its branch were accepted), » from the prompt's
-own pass. A rejected draft that stood after another rejected one is pale: nobody had to judge it.
+own pass. A rejected draft that stood after another rejected one is an outline: nobody had to judge it.
 """
 from dataclasses import dataclass
 
@@ -160,8 +160,9 @@ def _chip(shown: str, name: str, judged: bool = True, draft: bool = False) -> st
     words = WORDS[name] if judged else "stood after a rejected draft: not judged"
     if draft and name == "plain":
         words = "accepted, but the text had ended"
-    chip = html.chip(shown, color=role.color, mark=role.mark, line=role.line, strike=name == "rejected", title=words)
-    return chip if judged else f'<span style="opacity:.45">{chip}</span>'
+    color = role.color if judged else "transparent"             # what nobody judged: an outline, readable in any theme
+    chip = html.chip(shown, color=color, mark=role.mark, line=role.line, strike=name == "rejected", title=words)
+    return chip if judged else f'<span style="opacity:.6">{chip}</span>'
 
 
 def _headline(story: Story, n: int) -> str:
