@@ -170,7 +170,7 @@ def _depth_first(parents: Sequence[int]) -> list[int]:
 # --- what a budget buys ----------------------------------------------------------------------------------------------
 
 def shape(paths: Sequence[tuple[int, ...]], chances: dict[tuple[int, ...], float], *, height: float = 190) -> str:
-    """A tree of ranks from the top down; a node's number is its rank, 1 the best, its colour its path's chance."""
+    """A tree of ranks from the top down; a node's number is its rank, 1 the best; the deeper, the likelier its path."""
     paths = sorted(map(tuple, paths))
     leaves = [p for p in paths if not any(q[:-1] == p for q in paths)]
     gap = (theme.PIXELS - 90) / max(len(leaves), 1)
@@ -189,7 +189,7 @@ def shape(paths: Sequence[tuple[int, ...]], chances: dict[tuple[int, ...], float
     shapes += [svg.line(x[p[:-1]], y(p[:-1]), x[p], y(p), color=theme.RULE, width=1 + 3 * chances[p]) for p in paths]
     shapes.append(svg.circle(x[()], 16, radius, fill=theme.role("prompt").color))
     for p in paths:
-        color = theme.confidence(min(chances[p], 1.0))
+        color = theme.confidence(min(chances[p], 1.0) ** 0.6)
         told = f"guess {p[-1] + 1} of head {len(p)}, right with all before it: {chances[p]:.1%}"
         number = svg.label(x[p], y(p), f"{p[-1] + 1}", size=min(10, radius + 2), anchor="middle",
                            color=theme.ink(color))
