@@ -16,7 +16,7 @@ def test_sampled_tokens_have_the_targets_law(name, sampling, monkeypatch):
     """Guards any reuse of chance between positions, drafts by another law than the one reported, and a length chosen
     from what is then dropped. The recurrent draft can't name one word of three: it must come all the same."""
     if sampling == ALL and name in ("confidence stop", "heuristic length"):
-        sampling = Sampling(1.7, top_k=2)                               # thousands of paths that "draft model" walks too
+        sampling = Sampling(1.7, top_k=2)               # "draft model" walks the thousands of paths that all words make
     assert decoder_distance(monkeypatch, EXACT[name], sampling) < 1e-12
 
 

@@ -1,6 +1,10 @@
 """Wrong versions of the speculative loop, its cache and its proposers, each a single edit; see `speculative`."""
 import importlib
+from collections.abc import Callable
 
+import torch
+
+from mutants.core import Change
 from mutants.edits import edit
 
 SPEC, GENERATION, CACHE_FILE, DRAFT, SELF, BLOCKWISE, RECURRENT, LOOKUP, SPEEDUP_FILE = (
@@ -48,11 +52,19 @@ LAW = [
          "probs.append(q)", "probs.append(q.flip(0))"),
 ]
 
-LOOP_F, EMIT, BRANCHES = (SPEC, "speculative"), (GENERATION.Recorder, "emit"), (CACHE_FILE, "_ancestors")
+LOOP_F, EMIT = (SPEC, "speculative"), (GENERATION.Recorder, "emit")
 KEEPS, BEGIN, KEEP = "cache.keep(context, [0, *(node + 1 for node in path)])", *(
     (CACHE_FILE.KVCache, name) for name in ("begin", "keep"))
 TREE_LOGITS, TREE_KEEPS, CACHE_CHECK = "check_tree_logits", "check_tree_keeps", "check_cache"
 S_PROPOSE, S_VERIFY = ((SELF.SelfSpeculative, name) for name in ("propose", "verify"))
+
+
+def ancestors_with(says: str, change: Callable) -> Change:
+    """A tree's (depths, mask) as they should be, but for `change`."""
+    right = CACHE_FILE._ancestors
+    return Change(says, TREE_LOGITS, CACHE_FILE, "_ancestors", lambda parents: change(parents, *right(parents)))
+
+
 LOOP = [
     # what stays in the cache
     edit("rejected drafts stay in the cache", CACHE_CHECK, *LOOP_F, KEEPS, "pass"),
@@ -72,10 +84,12 @@ LOOP = [
     # a tree's pass
     edit("a tree's positions by index", TREE_LOGITS, *BEGIN, "self.length + depths.to(device)",
          "torch.arange(self.length, end)"),
-    edit("a tree's depths one too large", TREE_LOGITS, *BRANCHES, "sees.sum(-1) - 1", "sees.sum(-1)"),
-    edit("a node does not see its ancestors", TREE_LOGITS, *BRANCHES, "sees[token] |= sees[parent]", "pass"),
-    edit("a node sees its parent, not those above", TREE_LOGITS, *BRANCHES, "sees[token] |= sees[parent]",
-         "sees[token, parent] = True"),
+    ancestors_with("a tree's depths one too large", lambda parents, depths, sees: (depths + 1, sees)),
+    ancestors_with("a node does not see its ancestors", lambda parents, depths, sees: (
+        depths, torch.eye(len(parents), dtype=torch.bool))),
+    ancestors_with("a node sees its parent, not those above", lambda parents, depths, sees: (
+        depths, torch.tensor([[j in (i, parent) for j in range(len(parents))] for i, parent in enumerate(parents)]))),
+    ancestors_with("a node sees those that continue it", lambda parents, depths, sees: (depths, sees.T)),
     edit("a node sees all before it", TREE_LOGITS, *BEGIN, "= sees", "= torch.ones_like(sees).tril()"),
     edit("a tree's mask stays on", "check_yield", *BEGIN, "        self._parents = None\n", ""),
     edit("the tree hangs from the last token, not after it", "check_greedy", *LOOP_F,
