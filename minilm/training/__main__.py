@@ -1,7 +1,7 @@
 """python -m minilm.training STEP --folder RUN: make the bundled checkpoints, one step at a time or all of them.
 
 Each step reads what the steps before it left in the folder. The steps for heads (exit-classifier, request-classifier,
-lens, ahead) also run alone: without --folder they take the bundled models and write into the package.
+lens, ahead, recurrent) also run alone: without --folder they take the bundled models and write into the package.
 """
 import argparse
 import json
@@ -98,7 +98,7 @@ def card_step(args: argparse.Namespace) -> None:
 STEPS = {"corpus": corpus_step, "tokenizer": tokenizer_step, "pretrain": pretrain_step, "own-text": own_text_step,
          "distil": distil_step, "evaluate": evaluate_step}
 HEADS = {"exit-classifier": heads.exit_classifier_step, "request-classifier": heads.request_classifier_step,
-         "lens": heads.lens_step, "ahead": heads.ahead_step}
+         "lens": heads.lens_step, "ahead": heads.ahead_step, "recurrent": heads.recurrent_step}
 STEPS |= HEADS | {"card": card_step}
 
 

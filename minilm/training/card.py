@@ -40,6 +40,12 @@ TOKENS_PER_PASS = """
 
 Tokens for each pass of the model, greedy, over {prompts} of these prompts and up to {max_new_tokens} tokens each:
 {means}."""
+RECURRENT = """`smollm2-135m-instruct-draft`: a recurrent draft for SmolLM2-135M-Instruct with a reduced vocabulary,
+the {words:,} tokens that its own text uses most. Distilled on {positions:,} positions of that text, in {minutes:.0f}
+minutes on one core of a CPU. How often each draft is accepted, if those before it were right, over
+{held_out_positions:,} places of its answers to {held_out_prompts} held-out prompts, greedy and at temperature 1:
+
+"""
 
 
 def write_card(folder: Path, into: Path) -> Path:
@@ -88,6 +94,10 @@ def heads_section(folder: Path) -> str:
             name.replace("_", " "): shares for name, shares in found["agreement"].items()}}))
     if "ahead" in facts:
         parts.append(_ahead(facts["ahead"]))
+    if "recurrent" in facts:
+        found = facts["recurrent"]
+        parts.append(RECURRENT.format(**found) + _table({"draft": range(1, len(found["greedy"]) + 1), **{
+            name.replace("_", " "): found[name] for name in ("greedy", "temperature_1")}}))
     return "\n\n".join(parts) + "\n"
 
 

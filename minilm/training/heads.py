@@ -11,6 +11,7 @@ from minilm.training.ahead import train_ahead
 from minilm.training.card import refresh_heads
 from minilm.training.exit_classifier import train_exit_classifier
 from minilm.training.lens import train_lens
+from minilm.training.recurrent import train_recurrent
 from minilm.training.request_classifier import train_request_classifier
 
 LENS_EXITS = (12, 20, 22, 24, 26, 28)       # of SmolLM2's 30 layers; below 20 none gets right much more than 1 in 4
@@ -75,3 +76,13 @@ def ahead_step(args: argparse.Namespace) -> None:
     ahead, facts = train_ahead(model, tokenizer, **toy)
     ahead.save(_place(args) / "minilm-14m-ahead.safetensors", model)
     _note(_place(args), "ahead", facts)
+
+
+def recurrent_step(args: argparse.Namespace) -> None:
+    model, tokenizer = _frozen(args.teacher)
+    toy = {"num_tokens": 200, "num_words": 64, "inner": 8, "epochs": 1.0, "num_prompts": 2,
+           "max_new_tokens": 8} if args.toy else {}
+    corpus = None if args.folder is None else args.folder / "corpus.jsonl"
+    head, facts = train_recurrent(model, tokenizer, corpus, minutes=args.minutes, **toy)
+    head.save(_place(args) / "smollm2-135m-instruct-draft.safetensors", model)
+    _note(_place(args), "recurrent", facts)

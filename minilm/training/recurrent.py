@@ -47,7 +47,7 @@ def frequent_words(tokens: Tensor, count: int) -> Tensor:
 
 
 def fit(model: GPT, x: Tensor, tokens: Tensor, left: Tensor, words: Tensor, *, inner: int, minutes: float,
-        epochs: float, dtype: torch.dtype = torch.float32) -> RecurrentHead:
+        epochs: float, rate: float = RATE, dtype: torch.dtype = torch.float32) -> RecurrentHead:
     """AdamW on KL(target || draft) over `words`, for the next STEPS_AHEAD tokens, the text's own tokens fed in between.
 
     inner: the width m of the head's network. Ends after `epochs` or `minutes`; the rate falls to 0 with either.
@@ -56,11 +56,11 @@ def fit(model: GPT, x: Tensor, tokens: Tensor, left: Tensor, words: Tensor, *, i
     weights = [torch.randn(2 * inner, 2 * d, generator=generator) * (2 * d) ** -0.5, torch.zeros(d, inner),
                torch.zeros(len(words))]
     head = RecurrentHead(*(w.to(dtype).requires_grad_() for w in weights[:2]), words, weights[2].requires_grad_())
-    master = [w.detach().clone() for w in weights]                       # float32, though the products may run in bfloat16
+    master = [w.detach().clone() for w in weights]              # float32, though the products may run in bfloat16
     rows = head.vocabulary(model).to(dtype)
     embedding = model.embedding.weight.detach().to(dtype)
     starts = (left >= STEPS_AHEAD).nonzero().squeeze(1)
-    optimiser = torch.optim.AdamW(master, lr=RATE, weight_decay=0.01, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(master, lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
     started, step, seen, total = time.monotonic(), 0, 0, epochs * len(starts)
     while (done := max(seen / total, (time.monotonic() - started) / (60 * minutes))) < 1:
         batch = starts[torch.randint(len(starts), (BATCH,), generator=generator)]
@@ -74,7 +74,7 @@ def fit(model: GPT, x: Tensor, tokens: Tensor, left: Tensor, words: Tensor, *, i
             loss = loss + DECAY**k * losses[-1]
         gradients = torch.autograd.grad(loss, [head.gate_up, head.down, head.bias])
         for group in optimiser.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / 100) * (1 - done)
+            group["lr"] = rate * min(1.0, (step + 1) / 100) * (1 - done)
         for weight, gradient in zip(master, gradients, strict=True):
             weight.grad = gradient.float()
         torch.nn.utils.clip_grad_norm_(master, 1.0)
@@ -84,7 +84,7 @@ def fit(model: GPT, x: Tensor, tokens: Tensor, left: Tensor, words: Tensor, *, i
                 weight.copy_(exact)
         step, seen = step + 1, seen + BATCH
         if step % 100 == 0:
-            print(f"recurrent: step {step}, {done:.0%}, KL " + " ".join(f"{float(x):.3f}" for x in losses), flush=True)
+            print(f"recurrent: step {step}, {done:.0%}, KL " + " ".join(f"{x.item():.3f}" for x in losses), flush=True)
     return RecurrentHead(master[0], master[1], words, master[2])
 
 
@@ -114,11 +114,19 @@ def train_recurrent(model: GPT, tokenizer: Tokenizer, corpus: Path | None, *, nu
     pairs = own_text(model, tokenizer, corpus, num_tokens, minutes)
     quick = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
     x, tokens, left = states(copy.deepcopy(model).to(quick), pairs)
-    words = frequent_words(tokens, num_words)
+    words, started = frequent_words(tokens, num_words), time.monotonic()
     head = fit(model, x, tokens, left, words, inner=inner, minutes=minutes, epochs=epochs, dtype=quick)
+    facts = {"positions": len(x), "words": len(words), "minutes": round((time.monotonic() - started) / 60, 2)}
+    return head, facts | measure(model, tokenizer, head, num_prompts, max_new_tokens)
+
+
+def measure(model: GPT, tokenizer: Tokenizer, head: RecurrentHead, num_prompts: int, max_new_tokens: int) -> dict:
+    """Acceptance along the model's answers to held-out prompts, greedy and at temperature 1."""
     prompts = held_out_prompts(tokenizer, num_prompts)
-    facts = {"positions": len(x), "words": len(words), "held_out_prompts": num_prompts}
+    facts = {"held_out_prompts": num_prompts}
     for name, temperature in (("greedy", 0.0), ("temperature_1", 1.0)):
         texts = answers(model, tokenizer, prompts, max_new_tokens, temperature)
-        facts[name] = acceptance(model, head, *states(model, list(zip(prompts, texts, strict=True))))[name]
-    return head, facts
+        along = states(model, list(zip(prompts, texts, strict=True)))
+        facts[name] = acceptance(model, head, *along)[name]
+        facts.setdefault("held_out_positions", int((along[2] >= STEPS_AHEAD).sum()))
+    return facts

@@ -15,7 +15,7 @@ from minilm.decoding import autoregressive, speculative
 from minilm.decoding.calm import ExitHead, SoftmaxResponse
 from minilm.decoding.classify import InternalClassifiers, classify
 from minilm.decoding.lens import Lens, normalised
-from minilm.decoding.proposers import AheadHeads, Blockwise
+from minilm.decoding.proposers import AheadHeads, Blockwise, RecurrentHead
 from minilm.training import ahead, request_classifier
 from minilm.training import lens as lens_training
 from minilm.training.__main__ import main
@@ -26,8 +26,9 @@ from minilm.training.prompts import KINDS, Prompt
 from minilm.training.states import answer_states, auc, last_states
 
 EXIT, REQUEST, LENS = "minilm-14m-exit-classifier", "minilm-14m-request-classifier", "smollm2-135m-instruct-lens"
-AHEAD = "minilm-14m-ahead"
-LIMITS = {EXIT: 8 * 2**10, REQUEST: 300 * 2**10, LENS: 4 * 2**20, AHEAD: 2 * 2**20}         # bytes
+AHEAD, DRAFT = "minilm-14m-ahead", "smollm2-135m-instruct-draft"
+LIMITS = {EXIT: 8 * 2**10, REQUEST: 300 * 2**10, LENS: 4 * 2**20, AHEAD: 2 * 2**20,
+          DRAFT: 6 * 2**20}                                                                 # bytes
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +144,8 @@ def test_the_task_leaves_out_the_first_words():
 def test_the_steps_run_at_toy_size(tmp_path):
     """Guards steps that write the wrong file, or a record and a card that miss a head."""
     (tmp_path / "README.md").write_text("# Card\n\n## Ten answers\n\nnone\n", encoding="utf-8")
-    main(["exit-classifier", "request-classifier", "lens", "ahead", "--toy", "--folder", str(tmp_path), "--teacher",
-          "minilm-1m", "--minutes", "1", "--device", "cpu"])
+    main(["exit-classifier", "request-classifier", "lens", "ahead", "recurrent", "--toy", "--folder", str(tmp_path),
+          "--teacher", "minilm-1m", "--minutes", "1", "--device", "cpu"])
     model, _ = minilm.load("minilm-14m")
     draft, _ = minilm.load("minilm-1m")
     made = tmp_path / "heads"
@@ -152,6 +153,7 @@ def test_the_steps_run_at_toy_size(tmp_path):
     assert InternalClassifiers.load(model, made / f"{REQUEST}.safetensors").weight.shape == (16, 12, 256)
     assert Lens.load(draft, made / f"{LENS}.safetensors").exits == (1, 2)
     assert AheadHeads.load(model, made / f"{AHEAD}.safetensors").up.shape == (4, 8, 512)
+    assert RecurrentHead.load(draft, made / f"{DRAFT}.safetensors").gate_up.shape == (16, 256)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert card.startswith("# Card\n\n## Heads\n") and card.endswith("\n\n## Ten answers\n\nnone\n")
     assert all(name in card for name in LIMITS)
@@ -183,10 +185,11 @@ def test_the_card_tells_what_was_measured():
     card = (heads.FOLDER.parent / "README.md").read_text(encoding="utf-8")
     assert heads_section(heads.FOLDER) in card
     assert json.loads((heads.FOLDER / "heads.json").read_text()).keys() == {
-        "exit_classifier", "request_classifier", "lens", "ahead"}
+        "exit_classifier", "request_classifier", "lens", "ahead", "recurrent"}
 
 
-@pytest.mark.parametrize("load", [ExitHead.load, InternalClassifiers.load, Lens.load, AheadHeads.load], ids=str)
+@pytest.mark.parametrize("load", [ExitHead.load, InternalClassifiers.load, Lens.load, AheadHeads.load,
+                                  RecurrentHead.load], ids=str)
 def test_they_refuse_another_model(load):
     other, _ = minilm.load("minilm-1m")
     assert_clear_error(lambda: load(other), ValueError, "trained on another model")
