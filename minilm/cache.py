@@ -137,13 +137,16 @@ class KVCache:
 
 def _ancestors(parents: list[int]) -> tuple[Tensor, Tensor]:
     """(depth[T], sees[T, T]) of a tree's tokens: how many ancestors each has; itself and its ancestors as a mask."""
-    sees = torch.eye(len(parents), dtype=torch.bool)
+    paths: list[list[int]] = []
     for token, parent in enumerate(parents):
         if not -1 <= parent < token:
             raise ValueError(f"token {token} of a tree must continue an earlier one, or -1; it continues {parent}")
-        if parent >= 0:
-            sees[token] |= sees[parent]
-    return sees.sum(-1) - 1, sees
+        paths.append([*(paths[parent] if parent >= 0 else ()), token])
+    lengths = torch.tensor([len(path) for path in paths])
+    rows = torch.arange(len(paths)).repeat_interleave(lengths)
+    sees = torch.zeros(len(paths), len(paths), dtype=torch.bool)
+    sees[rows, torch.tensor([token for path in paths for token in path])] = True
+    return lengths - 1, sees
 
 
 def _check_room(held: int, new: int, room: int) -> None:

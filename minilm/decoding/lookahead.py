@@ -102,7 +102,9 @@ class Window:
     """The lookahead branch: rows[N-1][W], the guesses of the last N - 1 passes, the oldest row first.
 
     rows[j][i] stands i + j tokens after the last token of the text, whose own place is rows[0][0]. It continues
-    rows[j-1][i], so a column is a trajectory; the tokens of the oldest row follow each other.
+    rows[j-1][i], so a column is a trajectory; the tokens of the oldest row follow each other. The first guess fills all
+    rows at once (Fu et al. begin with one and fill up), so that passes are of one size. However many tokens a pass
+    gives, the window moves on by one, as theirs does: what lags behind is soon made right.
     """
 
     def __init__(self, prompt: Sequence[int], width: int, ngram: int):
