@@ -178,12 +178,13 @@ def _totals(shared: float) -> str:
 def _told(pair: Pair, p: Tensor, q: Tensor, played: tuple[int, int | None], chance: Sequence[float]) -> str:
     token, recovered = played
     odds = min(1.0, float(p[token] / q[token]))
-    drafted = f"drafted {escape(_name(pair, token))} from q"
+    drafted = f"{chance[0]:.2f} drafts {escape(_name(pair, token))} from q; u = {chance[1]:.2f}"
     if recovered is None:
-        told = f"{drafted}; u = {chance[1]:.2f} &lt; min(1, p/q) = {odds:.2f}: <b>✓ accepted</b>"
+        told = (f"{drafted} &lt; min(1, p/q) = {odds:.2f}: <b>✓ accepted</b> "
+                f'<span style="color:{theme.MUTED}">({chance[2]:.2f} is not needed)</span>')
     else:
-        told = (f"{drafted}; u = {chance[1]:.2f} ≥ min(1, p/q) = {odds:.2f}: <b>✗ rejected</b>, "
-                f"<b>↺ {escape(_name(pair, recovered))}</b> drawn from the orange")
+        told = (f"{drafted} ≥ min(1, p/q) = {odds:.2f}: <b>✗ rejected</b>; {chance[2]:.2f} draws "
+                f"<b>↺ {escape(_name(pair, recovered))}</b> from the orange")
     return f'<div style="font:13px/1.5 {theme.FONT}">{told}</div>'
 
 

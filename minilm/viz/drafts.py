@@ -191,7 +191,8 @@ def _chain(now: Round) -> str:
     table = "".join(f'<tr style="background:transparent"><td style="{_CELL};{_SMALL}">{name}</td>'
                     + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells + [""] * (columns - len(cells)))
                     + "</tr>" for name, cells in (("drafted", drafted), ("kept", kept)))
-    return f'<table style="border-collapse:collapse;margin:0;border:none;width:auto"><tbody>{table}</tbody></table>'
+    style = "border-collapse:collapse;margin:0;border:none;width:auto"
+    return f'<div><table style="{style}"><tbody>{table}</tbody></table></div>'
 
 
 _CELL = "padding:2px 3px;border:none;text-align:left;white-space:nowrap"
