@@ -135,6 +135,35 @@ class TransformersPeer:
         new = tokens[0, len(prompt):].tolist()
         return Generation(new, [], Stats(len(prompt), len(new), passes, 0.0, seconds))
 
+    def generate_batch(self, requests: list[tuple[list[int], int]], patience: float = 60.0) -> list[list[int]]:
+        """`transformers`' continuous batching over (prompt, new tokens), greedy, its cache as large as our engine's.
+
+        Raises RuntimeError when it stops, or says nothing for `patience` seconds.
+        """
+        from transformers import ContinuousBatchingConfig, GenerationConfig
+        config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
+        batching = ContinuousBatchingConfig(num_blocks=64, max_batch_tokens=512)
+        out, heard = {}, time.monotonic()
+        with self.model.continuous_batching_context_manager(
+                generation_config=config, continuous_batching_config=batching) as manager:
+            for i, (prompt, new) in enumerate(requests):
+                manager.add_request(prompt, request_id=str(i), max_new_tokens=new)
+            while len(out) < len(requests):
+                result = manager.get_result(timeout=1)
+                if result is not None and result.is_finished():
+                    out[int(result.request_id)], heard = list(result.generated_tokens), time.monotonic()
+                elif not manager.is_running() or time.monotonic() - heard > patience:
+                    raise RuntimeError(f"its loop gave {len(out)} of {len(requests)} answers and then no more")
+        return [out[i] for i in range(len(requests))]
+
+    def batching_refused(self, requests: list[tuple[list[int], int]]) -> str | None:
+        """Why `generate_batch` can't run on this machine, in its own words, or None when it can."""
+        try:
+            made = self.generate_batch(requests)
+        except Exception as error:                              # whatever it is, it is what a user would get
+            return f"{type(error).__name__}: {error}"
+        return None if all(made) else "it returned no tokens"
+
     def assist(self, target: "TransformersPeer", num_tokens: int, *request, **options) -> Generation:
         """`target` generates, and this model drafts for it, up to `num_tokens` tokens a round."""
         self.model.generation_config.num_assistant_tokens = num_tokens

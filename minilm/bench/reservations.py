@@ -1,9 +1,9 @@
 """Where the memory for keys and values goes: contiguous reservations beside blocks, over the life of many requests.
 
-A server of so many token slots serves requests in the order they come, as many at a time as fit; each grows by a token a
-step. Kwon et al. 2023 (§3, figure 2) compare three ways to reserve one contiguous piece for a request, after Orca (Yu
-et al. 2022): "max" takes what the model allows at most, "pow2" the next power of two of the output, "oracle" exactly
-what will be needed; "paged" takes a block when the last one is full.
+A server of so many token slots serves requests in the order they come, as many at a time as fit; each grows by a token
+a step. Kwon et al. 2023 (§3, figure 2) compare three ways to reserve one contiguous piece for a request, after Orca
+(Yu et al. 2022): "max" takes what the model allows at most, "pow2" the next power of two of the output, "oracle"
+exactly what will be needed; "paged" takes a block when the last one is full.
 """
 import random
 from collections.abc import Callable
@@ -38,8 +38,11 @@ class Live:
 
 @dataclass
 class Shares:
-    """Of all token slots, averaged over the steps: used; reserved for tokens still to come; internal, reserved and never
-    used; external, free but in no piece (or block) that the next request could take. batch: requests at a time."""
+    """Shares of all token slots, averaged over the steps.
+
+    used: they hold a token.  reserved: for a token still to come.  internal: reserved and never used.  external: free,
+    but in no piece that the next request fits into.  batch: requests at a time.
+    """
 
     used: float
     reserved: float
