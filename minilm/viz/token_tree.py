@@ -21,7 +21,7 @@ def frames(generation: Generation, prompt: Sequence[int], tokenizer) -> list[str
         if isinstance(step, SpeculativePass) and step.parents is not None:
             root = html.texts(tokenizer, written[-1:])[0]
             last = step.emitted[len(step.accepted):]
-            before = tokenizer.decode(written[-14:]).replace("\n", " ")
+            before = tokenizer.decode(written[-14:]).replace("\n", " ")[-44:]
             out.append(html.card(
                 f'<div style="font:13px {theme.FONT};margin-bottom:6px;white-space:nowrap;overflow:hidden">'
                 f'<b>round {n}</b>: {len(step.drafted)} guesses, {len(step.accepted)} accepted, '
