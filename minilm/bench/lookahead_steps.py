@@ -28,21 +28,20 @@ def steps_saved(model: GPT, prompts: Iterable[Sequence[int]], max_new_tokens: in
     """Greedy answers to all prompts; what they took. Prefill counts as a pass, for both ways of decoding.
 
     saved: passes of plain decoding, one a token, over passes of lookahead.  fed: tokens a pass after prefill.
-    hit: share of passes after prefill that kept a guessed token.  kept: mean guessed tokens of these.
+    tried: share of these passes that had a guess to verify, the formula's 1 / f.  given: tokens that such a pass gave,
+    its E; so `speedup.step_compression(given, 1 / tried)` is `saved` but for prefill.
     """
-    tokens = passes = fed = hits = kept = later = 0
+    tokens = passes = later = fed = tried = given = 0
     for prompt in prompts:
         out = lookahead(model, list(prompt), max_new_tokens, window=window, ngram=ngram, guesses=guesses, eos=eos,
                         pool_from_prompt=pool_from_prompt and len(prompt) >= ngram)
-        tokens, passes = tokens + len(out.tokens), passes + len(out.trace)
-        later += len(out.trace) - 1
-        for step in out.trace[1:]:
-            fed += step.fed
-            hits += bool(step.accepted)
-            kept += len(step.accepted)
+        tokens, passes, later = tokens + len(out.tokens), passes + len(out.trace), later + len(out.trace) - 1
+        fed += sum(step.fed for step in out.trace[1:])
+        given += sum(len(step.emitted) for step in out.trace if step.guesses)
+        tried += sum(bool(step.guesses) for step in out.trace)
     return {"tokens": tokens, "passes": passes, "saved": round(tokens / passes, 4),
-            "fed": round(fed / max(later, 1), 2), "hit": round(hits / max(later, 1), 4),
-            "kept": round(kept / max(hits, 1), 3)}
+            "fed": round(fed / max(later, 1), 2), "tried": round(tried / max(later, 1), 4),
+            "given": round(given / max(tried, 1), 4)}
 
 
 def measure(name: str = "minilm-14m", *, grid: Sequence[tuple[int, int, int]] = GRID, python: int = PYTHON_PROMPTS,
