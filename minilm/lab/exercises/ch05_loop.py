@@ -1,0 +1,295 @@
+"""Exercises of chapter 05: what stays in the caches after a round, and the loop of rounds."""
+
+from minilm.lab.exercise import Exercise, agree, expect
+from minilm.lab.exercises.ch05_shared import Part, plain_int, plain_ints
+from minilm.lab.expect import Failed
+
+# --- 05.4 -------------------------------------------------------------------------------------------------------------
+
+ex4 = Exercise(
+    "05.4",
+    "Rolling back",
+    answer="roll_back(context, drafted, kept)",
+    task="(tokens that stay in the target's cache, tokens that stay in the draft's, what the draft reads next)",
+    hints=(
+        "Write down, token by token, what each model was *fed* in the round. Was the last draft fed to the draft?",
+        "The target read the text's last token and all drafts. The draft read the text's last token and all drafts but "
+        "the last. Keep what is in the new text; kept's last token was fed to nobody.",
+        "accepted = len(kept) - 1; target = context + 1 + accepted; the draft can't keep more than it read: "
+        "min(target, context + len(drafted)); what of the new text is then missing?",
+    ),
+)
+NAMES_4 = ("target_keeps", "draft_keeps", "draft_reads")
+
+
+def roll_back(context, drafted, kept):
+    """The reference: (int, int, list)"""
+    target = context + len(kept)                            # the last token of the text, and the accepted drafts
+    draft = min(target, context + len(drafted))
+    return target, draft, kept[-1:] if draft == target else kept[-2:]
+
+
+CASES_4 = [(3, [7], [8]), (3, [7], [7, 8]), (4, [5, 6], [9]), (4, [5, 6], [5, 9]), (4, [5, 6], [5, 6, 9]),
+           (6, [1, 2, 3, 4], [1, 2, 9]), (6, [1, 2, 3, 4], [1, 2, 3, 4, 9]), (6, [1, 2, 3, 4], [9]),
+           (6, [1, 2, 3, 4], [1, 2, 3, 9])]
+
+WRONG_TARGET = {
+    "one too few: the target was also fed the text's last token, before the drafts": lambda c, d, k: c + len(k) - 1,
+    "one too many: kept's last token, recovered or bonus, was chosen by this pass and fed to nobody yet":
+        lambda c, d, k: c + len(k) + 1,
+    "nothing is rolled back: rejected drafts must leave the target's cache": lambda c, d, k: c + 1 + len(d),
+    "you throw the whole round away; the accepted drafts are in the cache already, that is the gain":
+        lambda c, d, k: c,
+    "you throw all drafts away; the accepted ones are in the cache already, that is the gain": lambda c, d, k: c + 1,
+    "you keep the rejected drafts and drop the accepted ones": lambda c, d, k: c + 1 + len(d) - (len(k) - 1),
+}
+WRONG_DRAFT = {
+    "after full acceptance the draft's cache would have a hole: its last draft was never fed to it: one less":
+        lambda c, d, k: c + len(k),
+    "one too few where a draft was rejected: only the *last* draft was never fed; the draft's cache is trimmed by one "
+    "less than the target's": lambda c, d, k: c + len(k) - 1,
+    "one too many: kept's last token was fed to nobody yet": lambda c, d, k: min(c + len(k) + 1, c + len(d) + 1),
+    "nothing is rolled back: rejected drafts must leave the draft's cache, too": lambda c, d, k: c + len(d),
+    "the draft was fed one draft less than it made: nothing is rolled back, and the last draft is counted":
+        lambda c, d, k: c + len(d) + 1,
+    "you throw all of the round away; what was accepted stays": lambda c, d, k: c,
+    "you throw all drafts away; the accepted ones that the draft was fed stay": lambda c, d, k: c + 1,
+}
+
+
+def _reads(c, d, k, draft):
+    """What is missing after the first `draft` tokens of the new text, whose tokens from c + 1 on are `kept`."""
+    return k[draft - c - 1 :]
+
+
+WRONG_READS = {
+    "after full acceptance the draft has two tokens to read: its own last draft, which it was never fed, and the bonus":
+        lambda c, d, k: k[-1:],
+    "the accepted drafts are in the draft's cache already, but for the last of a full acceptance: read only what is "
+    "missing": lambda c, d, k: k,
+    "the draft reads two tokens only after full acceptance; else the accepted drafts are all in its cache":
+        lambda c, d, k: k[-2:],
+    "kept's last token comes back to the draft, too: it was fed to nobody yet":
+        lambda c, d, k: roll_back(c, d, k)[2][:-1],
+    "the draft reads on from the text that was kept, not from its own rejected drafts": lambda c, d, k: d[-1:],
+}
+
+
+@ex4.check("the target keeps what was accepted", mistake="text's last token and the accepted drafts, no more")
+def _(answer):
+    agree(Part(answer, NAMES_4, 0), lambda *case: roll_back(*case)[0], CASES_4, wrong=WRONG_TARGET)
+
+
+@ex4.check("the draft keeps what it was fed and what was accepted", mistake="the draft was never fed its last draft")
+def _(answer):
+    agree(Part(answer, NAMES_4, 1), lambda *case: roll_back(*case)[1], CASES_4, wrong=WRONG_DRAFT)
+
+
+@ex4.check("the draft reads what it is missing", mistake="its cache and what it reads make the new text")
+def _(answer):
+    agree(Part(answer, NAMES_4, 2), lambda *case: roll_back(*case)[2], CASES_4, wrong=WRONG_READS)
+
+
+@ex4.check("plain ints", mistake="two ints and a list of ints")
+def _(answer):
+    target, draft, reads = answer(*CASES_4[4])
+    plain_int(target, "a length")
+    plain_int(draft, "a length")
+    plain_ints(reads, "tokens")
+
+
+@ex4.check("cache and reading make the text, round after round", mistake="the lengths must fit the text")
+def _(answer):
+    text = [50, 51, 52]
+    for drafted, accepted in [([1, 2, 3], 3), ([4, 5], 0), ([6], 1), ([7], 0), ([8, 9, 10], 2)]:
+        context, kept = len(text) - 1, drafted[:accepted] + [90 + accepted]
+        target_keeps, draft_keeps, reads = answer(context, drafted, kept)
+        target, draft = (text + drafted)[:target_keeps], (text + drafted[:-1])[:draft_keeps]
+        text = text + kept
+        if target != text[:-1]:
+            raise Failed(f"the target's cache holds {target}; it should hold the text but its last token, {text[:-1]}")
+        if draft + list(reads) != text:
+            raise Failed(f"the draft's cache holds {draft} and reads {list(reads)}; together they should be {text}")
+
+
+# --- 05.5 -------------------------------------------------------------------------------------------------------------
+
+ex5 = Exercise(
+    "05.5",
+    "The loop",
+    answer="speculate(target, draft, prompt, max_new_tokens, num_drafts, eos)",
+    task="greedy: draft, verify, commit until max_new_tokens or eos; return the new tokens",
+    hints=(
+        "A round gives the accepted drafts and one token of the target's. How many drafts can still be of use when 3 "
+        "tokens of room are left? When 1 is?",
+        "best = target(text, drafted) holds the target's own token in the place of each draft, and one after the last. "
+        "Count drafts while drafted[i] == best[i]; the round's tokens are these and best[that count].",
+        "while len(new) < max_new_tokens: room = max_new_tokens - len(new); drafted = draft(prompt + new, "
+        "min(num_drafts, room - 1)); ...; append token by token, and return at eos.",
+    ),
+    points=2,
+)
+
+
+def speculate(target, draft, prompt, max_new_tokens, num_drafts, eos):
+    """The reference: list of new tokens"""
+    return _loop(target, draft, prompt, max_new_tokens, num_drafts, eos)
+
+
+def _accepted(drafted, best):
+    return next((i for i, x in enumerate(drafted) if x != best[i]), len(drafted))
+
+
+def _first_part(drafted, best):
+    accepted = _accepted(drafted, best)
+    return drafted[:accepted] + [best[accepted]]
+
+
+def _loop(target, draft, prompt, limit, num_drafts, eos, *, tokens=_first_part, room=lambda n, left: min(n, left - 1),
+          stop=lambda out, drafted, eos: eos in out, cut=True, ends=lambda out, eos: out[: out.index(eos) + 1],
+          start=()):
+    """The answer, but for one thing. tokens(drafted, best) of a round; room(num_drafts, left); stop(out, drafted, eos);
+    ends(out, eos): the round's tokens when it stops; cut: at the limit."""
+    new = []
+    while len(new) < limit:
+        text = list(prompt) + new
+        drafted = draft(text, room(num_drafts, limit - len(new)))
+        out = tokens(drafted, target(text, drafted))
+        if not out:
+            raise Failed("no token in a round: an endless loop")
+        if stop(out, drafted, eos):
+            return new + (ends(out, eos) if eos in out else out)
+        new += out
+    return new[:limit] if cut else new
+
+
+def _scene(own, wrong=(), length=4):
+    """(target, draft) over a scripted text: own[i] is the target's token at place i; the draft is wrong at `wrong`."""
+    def target(text, drafted):
+        at = len(text)
+        return [own[i] if i < len(own) else 0 for i in range(at, at + len(drafted) + 1)]
+
+    def draft(text, n):
+        return [60 + i if i in wrong else own[i] if i < len(own) else 0 for i in range(len(text), len(text) + n)]
+
+    return target, draft
+
+
+def _case(own, wrong, new, num_drafts, eos=None):
+    target, draft = _scene([1, 2, *own], wrong)
+    return target, draft, [1, 2], new, num_drafts, eos
+
+
+WRONG_5 = {
+    "the bonus is missing: when all drafts are accepted, best has one more token": lambda *c: _loop(
+        *c, tokens=lambda d, b: _first_part(d, b) if _accepted(d, b) < len(d) or not d else d),
+    "rejected drafts are kept: stop at the first that differs from the target's token": lambda *c: _loop(
+        *c, tokens=lambda d, b: d + b[-1:]),
+    "after a rejection comes best[number accepted]; you take the last of best, which follows drafts that are gone":
+        lambda *c: _loop(*c, tokens=lambda d, b: d[: _accepted(d, b)] + b[-1:]),
+    "you skip the draft that differs and keep those after it: they were made after a token that is gone":
+        lambda *c: _loop(*c, tokens=lambda d, b: [x for x, y in zip(d, b, strict=False) if x == y] + b[-1:]),
+    "you count all drafts that agree; only those before the first difference count": lambda *c: _loop(
+        *c, tokens=lambda d, b: (lambda n: d[:n] + [b[n]])(sum(x == y for x, y in zip(d, b, strict=False)))),
+    "the rejected draft itself is kept: put the target's token in its place": lambda *c: _loop(
+        *c, tokens=lambda d, b: d[: _accepted(d, b) + 1] + (b[-1:] if _accepted(d, b) == len(d) else [])),
+    "both the rejected draft and the target's token are kept: the draft goes": lambda *c: _loop(
+        *c, tokens=lambda d, b: d[: _accepted(d, b) + 1] + [b[_accepted(d, b)]]),
+    "too many tokens: the last round may bring more than there is room for": lambda *c: _loop(
+        *c, room=lambda n, left: n, cut=False),
+    "too many tokens: with room for r, ask for r - 1 drafts, since the target adds one of its own": lambda *c: _loop(
+        *c, room=lambda n, left: min(n, left), cut=False),
+    "new tokens only: the prompt does not come back": lambda *c: list(c[2]) + _loop(*c),
+}
+WRONG_EOS = {
+    "the end token inside the accepted drafts is overlooked: what comes after it must go":
+        lambda *c: _loop(*c, stop=lambda out, d, e: out[-1] == e),
+    "the loop stops at the end token, but what the round brought after it is still there":
+        lambda *c: _loop(*c, ends=lambda out, e: out),
+    "the end token belongs to the answer: keep it": lambda *c: _loop(*c, ends=lambda out, e: out[: out.index(e)]),
+    "the end token never stops the loop": lambda *c: _loop(*c, stop=lambda *_: False),
+    "an end token among *rejected* drafts was never said: look at the tokens that are kept":
+        lambda *c: _loop(*c, stop=lambda out, d, e: e in d or e in out),
+    "an end token as recovered or bonus token counts, too": lambda *c: _loop(
+        *c, stop=lambda out, d, e: e in out[:-1]),
+}
+OWN = list(range(3, 40))
+
+
+@ex5.check("gives the target's own tokens", mistake="accepted drafts, then the target's token; again from there")
+def _(answer):
+    agree(answer, speculate, [
+        _case(OWN, (), 1, 2), _case(OWN, (2,), 2, 1), _case(OWN, (), 3, 2), _case(OWN, (3,), 4, 3),
+        _case(OWN, (4, 5, 9), 9, 3), _case(OWN, range(2, 40), 5, 2), _case(OWN, (3, 8, 9, 15), 16, 4),
+        _case(OWN, (), 12, 5)], wrong=WRONG_5)
+
+
+@ex5.check("stops at the end token, wherever it comes", mistake="the first end token among the kept tokens is the last")
+def _(answer):
+    ending = [3, 4, 99, 6, 7, 8, 9, 10, 11, 12]
+    cases = [_case(ending, (), 8, 4, 99), _case(ending, (), 8, 2, 99), _case(ending, (4,), 8, 4, 99),
+             _case(ending, (), 8, 1, 99), _case(ending, (3,), 8, 2, 99), _case(OWN, (3,), 8, 3, 63),
+             _case([3, 99, 5, 99, 7, 8], (), 5, 5, 99)]
+    agree(answer, speculate, cases, wrong=WRONG_EOS | WRONG_5)
+
+
+def _rounds(answer):
+    """(new tokens so far, drafts) of each pass of the target, for 14 tokens in rounds of up to 4 drafts."""
+    target, draft = _scene([1, 2, *OWN], (4, 10))
+    starts = []
+
+    def spy(text, drafted):
+        starts.append((len(text) - 2, len(drafted)))
+        return target(text, drafted)
+
+    answer(spy, draft, [1, 2], 14, 4, None)
+    return starts
+
+
+@ex5.check("one target pass a round, and no round in vain", mistake="the target looks at all drafts at once")
+def _(answer):
+    expect(_rounds(answer), _rounds(speculate), wrong={message: (lambda f=f: _rounds(f)) for message, f in {
+        **{key: WRONG_5[key] for key in WRONG_5 if "bonus is missing" in key},
+        "no draft is ever accepted, each round gives one token: best[i] is the target's token in the place of draft i":
+            lambda *c: _loop(*c, tokens=lambda d, b: b[:1]),
+        "only the accepted drafts are used: the target's own token after them is free, take it": lambda *c: _loop(
+            *c, tokens=lambda d, b: d[: _accepted(d, b)] or b[:1])}.items()},
+        mistake="the target runs once a round, over all its drafts, and the next round goes on from what this one gave")
+
+
+@ex5.check("asks for no more drafts than there is room", mistake="the target adds a token: draft at most room - 1")
+def _(answer):
+    target, draft = _scene([1, 2, *OWN], (4,))
+    asked = []
+
+    def spy(text, n):
+        asked.append((len(text) - 2, n))
+        return draft(text, n)
+
+    answer(target, spy, [1, 2], 9, 4, None)
+    for new, n in asked:
+        if n > 9 - new - 1:
+            raise Failed(f"with {new} of 9 tokens there is room for {9 - new}: the target gives one of them anyway, so "
+                         f"at most {9 - new - 1} drafts are of use; you ask for {n}")
+        if n < 0:
+            raise Failed(f"you ask for {n} drafts; with no room, ask for 0")
+    expect([n for _, n in asked[:2]], [4, 4], mistake="ask for num_drafts drafts in each round while there is room")
+
+
+@ex5.check("no tokens wanted, no work", mistake="with max_new_tokens = 0 nothing runs")
+def _(answer):
+    def never(*_):
+        raise Failed("max_new_tokens is 0, and yet a model runs")
+
+    expect(answer(never, never, [1, 2], 0, 4, None), [])
+
+
+@ex5.check("a draft may give fewer", mistake="use len(drafted), not num_drafts: a draft may come out shorter, or empty")
+def _(answer):
+    target, draft = _scene([1, 2, *OWN], (4,))
+    expect(answer(target, lambda text, n: draft(text, n)[: len(text) % 3], [1, 2], 7, 4, None), OWN[:7])
+
+
+@ex5.check("plain ints", mistake="return a list of ints")
+def _(answer):
+    plain_ints(answer(*_case(OWN, (4,), 6, 3)), "tokens")
