@@ -2,6 +2,8 @@
 
 from itertools import product
 
+import torch
+
 from minilm.lab.expect import Failed
 from minilm.lab.values import kind
 
@@ -63,3 +65,21 @@ def same_law(got, want, mistake):
         raise Failed(mistake, [("distance", f"{apart:.4f} in total variation; it should be 0"),
                                (f"share of {list(key)}", f"{got.get(key, 0.0):.4f}; the target's is "
                                                          f"{want.get(key, 0.0):.4f}")])
+
+
+def float64(values):
+    """A float64 tensor."""
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def residual(p, q):
+    """max(0, p - q) made to sum to 1; p itself where p = q."""
+    missing = (p - q).clamp(min=0)
+    return missing / missing.sum() if missing.sum() > 0 else p
+
+
+def without(p, token):
+    """p with one token's weight 0."""
+    rest = p.clone()
+    rest[token] = 0
+    return rest
