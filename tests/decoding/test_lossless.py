@@ -63,3 +63,12 @@ def test_the_benchmark_tells_a_divergence(monkeypatch):
     measured = lossless.measure(1, 5, on_update=lambda line: None)
     assert all(row["identical"] == 1 and not row["divergences"] for row in measured["rows"])
     assert "1 of 1 prompts identical" in lossless.show(measured)
+
+
+def test_the_recurrent_draft_on_its_own_model():
+    """Guards the draft with a reduced vocabulary: a few tokens only, since SmolLM2 in float64 is slow."""
+    model, tokenizer = minilm.load("smollm2-135m-instruct", dtype=torch.float64)
+    (prompt,) = held_out_prompts(tokenizer, 1)
+    made = speculative(model, prompt, 16, lossless.proposers(model)["recurrent draft"]())
+    assert made.tokens == autoregressive(model, prompt, 16).tokens
+    assert made.stats.target_passes < 16, "nothing is gained"
