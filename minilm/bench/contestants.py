@@ -9,7 +9,7 @@ import torch
 
 from minilm import checkpoint
 from minilm.bench.drafters import CHAPTERS, draft_of, drafters
-from minilm.decoding import Entropy, ExitPolicy, Patience, SoftmaxResponse, autoregressive, early_exit
+from minilm.decoding import Entropy, ExitPolicy, Patience, SoftmaxResponse, autoregressive, early_exit, lookahead
 from minilm.decoding.lens import Lens
 from minilm.decoding.speculative import Proposer, speculative
 from minilm.generation import Generation, Stats
@@ -212,3 +212,8 @@ def _speculative(name: str, chapter: int) -> None:
 
 for _name, _chapter in CHAPTERS.items():
     _speculative(_name, _chapter)
+
+
+@contestant("lookahead", chapter=7)
+def _(course: Course) -> Generation:
+    return lookahead(course.model, course.prompt, course.max_new_tokens, window=5, ngram=3, guesses=5)

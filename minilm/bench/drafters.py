@@ -18,19 +18,20 @@ from minilm.decoding.proposers import (
     RecurrentDraft,
     RecurrentHead,
     SelfSpeculative,
+    Trie,
 )
 from minilm.decoding.speculative import Proposer
 from minilm.model import GPT
 
 CHAPTERS = {"draft model": 5, "recurrent draft": 5, "prompt lookup": 6, "blockwise": 6, "blockwise tree": 6,
-            "self-speculation": 6}                              # and the lesson that explains each
+            "self-speculation": 6, "trie": 7}                   # and the lesson that explains each
 TREE = ((0,), (1,), (0, 0))
 Part = TypeVar("Part")
 
 
 def drafters(model: GPT) -> dict[str, Callable[[], Proposer]]:
     """name -> how to make a fresh one, for those of CHAPTERS that `model` has the parts for."""
-    found: dict[str, Callable[[], Proposer]] = {"prompt lookup": lambda: PromptLookup(8, 3)}
+    found: dict[str, Callable[[], Proposer]] = {"prompt lookup": lambda: PromptLookup(8, 3), "trie": lambda: Trie(8)}
     draft = draft_of(model)
     if draft is not None:
         found["draft model"] = lambda: DraftModel(draft, 8, confidence=0.5)

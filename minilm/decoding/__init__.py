@@ -2,6 +2,7 @@
 from minilm.decoding.autoregressive import autoregressive
 from minilm.decoding.calm import Decaying, ExitClassifier, ExitHead, Saturation, SoftmaxResponse, calibrate
 from minilm.decoding.early_exit import Entropy, ExitPass, ExitPolicy, Patience, early_exit
+from minilm.decoding.lookahead import JacobiPass, LookaheadPass, jacobi, lookahead
 from minilm.decoding.proposers import (
     AheadHeads,
     Blockwise,
@@ -10,11 +11,12 @@ from minilm.decoding.proposers import (
     RecurrentDraft,
     RecurrentHead,
     SelfSpeculative,
+    Trie,
     choose_tree,
 )
 from minilm.decoding.speculative import Draft, Proposer, SpeculativePass, speculative
 
 __all__ = ["AheadHeads", "Blockwise", "Decaying", "Draft", "DraftModel", "Entropy", "ExitClassifier", "ExitHead",
-           "ExitPass", "ExitPolicy", "Patience", "PromptLookup", "Proposer", "RecurrentDraft", "RecurrentHead",
-           "Saturation", "SelfSpeculative", "SoftmaxResponse", "SpeculativePass", "autoregressive", "calibrate",
-           "choose_tree", "early_exit", "speculative"]
+           "ExitPass", "ExitPolicy", "JacobiPass", "LookaheadPass", "Patience", "PromptLookup", "Proposer",
+           "RecurrentDraft", "RecurrentHead", "Saturation", "SelfSpeculative", "SoftmaxResponse", "SpeculativePass",
+           "Trie", "autoregressive", "calibrate", "choose_tree", "early_exit", "jacobi", "lookahead", "speculative"]

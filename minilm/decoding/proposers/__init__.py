@@ -4,6 +4,7 @@ from minilm.decoding.proposers.draft_model import DraftModel
 from minilm.decoding.proposers.prompt_lookup import PromptLookup
 from minilm.decoding.proposers.recurrent import RecurrentDraft, RecurrentHead
 from minilm.decoding.proposers.self_speculative import SelfSpeculative
+from minilm.decoding.proposers.trie import Trie
 
 __all__ = ["AheadHeads", "Blockwise", "DraftModel", "PromptLookup", "RecurrentDraft", "RecurrentHead",
-           "SelfSpeculative", "choose_tree"]
+           "SelfSpeculative", "Trie", "choose_tree"]
