@@ -1,5 +1,5 @@
 """Wrong versions of blocks, cache, scheduler and engine, each a single edit; their tests must reject every one."""
-from minilm.serving import blocks, paged_cache, scheduler
+from minilm.serving import blocks, engine, paged_cache, request, scheduler
 from mutants.edits import edit
 
 Table, Pool, Scheduler = blocks.BlockTable, blocks.BlockPool, scheduler.Scheduler
@@ -104,4 +104,100 @@ BLOCKS = [
          "feed.table.length + offset for", "offset for"),
     edit("trees are chains", "check_paged_attention", Batch, "_group", "if tree is None else tree[1]",
          ""),
+]
+
+
+Engine, Request = engine.Engine, request.Request
+MIX, DRAFTS, GROUP = "check_mix", "check_drafters", "check_group_returns"
+ENGINE = [
+    # a step
+    edit("a chunk skips a token", MIX, Engine, "_run", "text[table.length : table.length + w.count]",
+         "text[table.length + (w.count > 1) :][: w.count]"),
+    edit("a token after every chunk", MIX, Engine, "_commit", "if sequence.pending:", "if False:"),
+    edit("trees are fed as chains", DRAFTS, Engine, "_run", "None if draft.parents is None else _rooted(draft.parents)",
+         "None"),
+    edit("the rows of another", MIX, Engine, "_run", "batch.split([feed.count for feed in feeds])",
+         "batch.split([feed.count for feed in feeds])[::-1]"),
+    edit("rejected drafts are kept", DRAFTS, Engine, "_commit", "[0, *(node + 1 for node in path)]",
+         "list(range(1 + len(draft.tokens)))"),
+    edit("a rejected draft is hashed", "check_rejected_drafts", Engine, "_commit",
+         "        PagedSequence(self.cache, table).keep",
+         "        table.remember(prefix_keys(sequence.text + draft.tokens, self.pool.block_size))\n"
+         "        PagedSequence(self.cache, table).keep"),
+    edit("the state of the last draft", "check_hidden", Engine, "_commit", "states[path[-1] + 1 if path else 0]",
+         "states[-1]"),
+    edit("the room of drafts is kept", DRAFTS, Engine, "_emit", "sequence.table.trim()", "pass"),
+    edit("a draft that is told longer than it is", "check_fed", Engine, "_draft", "work.drafts = len(draft.tokens)", "pass"),
+    edit("who is done keeps its blocks", MIX, Engine, "_finish", "sequence.table.free()", "pass"),
+    edit("who is done keeps its drafter", DRAFTS, Engine, "_finish", "sequence.retire()", "pass"),
+    # samples and beams
+    edit("all samples draw alike", MIX, Engine, "_sequence", "request.seed + index", "request.seed"),
+    edit("samples in one table", MIX, Engine, "_fork", "first.table.fork()", "first.table"),
+    edit("samples fork again after a recompute", MIX, Engine, "_commit", "not sequence.out.tokens and ",
+         "sequence.table.length >= len(request.prompt) and len(request.sequences) < request.n and "),
+    edit("the first beam's text for all", MIX, Engine, "_beam_step", "beams[parent].out)", "beams[0].out)"),
+    edit("the first beam's blocks for all", MIX, Engine, "_beam_step", "beams[parent].table.fork()",
+         "beams[0].table.fork()"),
+    edit("old beams keep their blocks", MIX, Engine, "_beam_step", "sequence.table.free()", "pass"),
+    edit("a beam that ended gives its place away", MIX, Engine, "_beam_step", " - len(request.finished)", ""),
+    edit("scores start anew", MIX, Engine, "_beam_step", "child.score, child.keys = score,",
+         "child.score, child.keys = 0.0,"),
+    edit("beams do not wait for each other", MIX, Engine, "_beam_step", "any(sequence.logits is None for sequence in "
+         "beams)", "beams[0].logits is None"),
+    edit("beams in order of their number", MIX, Request, "result", "-s.score if self.beams else s.index", "s.index"),
+    edit("the worst beams", MIX, engine, "beam_step", "descending=True", "descending=False"),
+    edit("scores forget the past", MIX, engine, "beam_step", "scores[:, None] + log_probs", "log_probs"),
+    # who runs
+    edit("the oldest is preempted", MIX, Scheduler, "_make_room", "self.running[-1]", "self.running[0]"),
+    edit("the preempted goes to the end of the line", MIX, Scheduler, "preempt", "self._queue(self.waiting, request)",
+         "self.waiting.append(request)"),
+    edit("the budget is for each", MIX, Scheduler, "schedule", "self.max_batch_tokens - sum(w.count for w in work)",
+         "self.max_batch_tokens"),
+    edit("a request's sequences take the budget each", MIX, Scheduler, "_next", "budget -= count", "pass"),
+    edit("drafts beyond the budget", DRAFTS, Scheduler, "_room_for_drafts", "self.max_drafts, budget, free",
+         "self.max_drafts, free"),
+    edit("drafts make others leave", DRAFTS, Scheduler, "_next", "self._make_room(sequence, count)",
+         "self._make_room(sequence, count + self.max_drafts)"),
+    edit("drafts where no token can follow", "check_fed", Scheduler, "_room_for_drafts", " or last", ""),
+    edit("drafts in the middle of a prompt", DRAFTS, Scheduler, "_room_for_drafts",
+         "sequence.pending != 1 or sequence.hidden is None or last", "last"),
+    edit("each reads the prompt on its own", GROUP, Scheduler, "_has_prompt", "if sequence is first or", "if True or"),
+    edit("the prompt is shared before it is read", GROUP, Scheduler, "_has_prompt", "if first.table.length < prompt:",
+         "if False:"),
+    edit("room for a copy that nobody needs", "check_last_block", Scheduler, "_needed_on_return",
+         "min(request.host.num_blocks + more, request.most_blocks(size))", "request.host.num_blocks + more"),
+    edit("the whole text is adopted", "check_prefix_hits", Scheduler, "_adopt", "(len(sequence.text) - 1) //",
+         "len(sequence.text) //"),
+    edit("nothing is adopted", "check_prefix_hits", Scheduler, "_adopt", "sequence.keys[:whole]", "[]"),
+    edit("counted as if nothing were shared", GROUP, Scheduler, "_needed", " - shared", ""),
+    edit("swapped though the host is full", "check_small_swap", Scheduler, "preempt", " and len(used) <= self.host_free",
+         ""),
+]
+
+FAILS, ACTS = "check_callback_fails", "check_callback_acts"
+SERVICE = [
+    edit("a callback's mistake ends the step", FAILS, Engine, "_deliver", "except Exception as", "except OSError as"),
+    edit("whose callback failed goes on", FAILS, Engine, "_deliver", "if not request.done:", "if False:"),
+    edit("a callback that failed is called again", FAILS, Engine, "_deliver",
+         "request.error, request.callback = error, None", "request.error = error"),
+    edit("called again after it was cancelled", ACTS, Engine, "_end", "request.sequences, request.callback = [], None",
+         "request.sequences = []"),
+    edit("called in the middle of a step", ACTS, Engine, "_emit", "self._news.append((request, sequence.index, list(new)))",
+         "request.callback(request.id, sequence.index, list(new))"),
+    edit("told a step late", "check_callbacks", Engine, "step", "work = self._pass()\n        self._deliver()",
+         "self._deliver()\n        work = self._pass()"),
+    edit("told of another sample", "check_callbacks", Engine, "_emit", "(request, sequence.index, list(new))",
+         "(request, 0, list(new))"),
+    edit("told of rejected and cut tokens", "check_callbacks", Engine, "_emit", "sequence.index, list(new)",
+         "sequence.index, list(tokens)"),
+    edit("the cancelled keeps its blocks", "check_cancel", Scheduler, "drop", "sequence.table.free()", "pass"),
+    edit("the cancelled stays in line", "check_cancel", Scheduler, "drop", "queue.remove(request)", "pass"),
+    edit("only who runs can be cancelled", "check_cancel", Scheduler, "drop", "(self.waiting, self.running)",
+         "(self.running,)"),
+    edit("an interrupt leaves half a pass", "check_interrupts", Engine, "_pass", "self.scheduler.restart()", "pass"),
+    edit("half a pass is swapped out", "check_interrupts", Scheduler, "restart", 'request, "recompute"', "request"),
+    edit("the short ones first", "check_overload", Scheduler, "schedule", "request := self.waiting[0]",
+         "request := min(self.waiting, key=lambda r: len(r.prompt))"),
+    edit("one at a time", "check_overload", Scheduler, "schedule", "while self.waiting and budget",
+         "while self.waiting and not self.running"),
 ]
