@@ -54,11 +54,15 @@ class KVCache:
                              f"it is {capacity}")
         self.capacity, self.spare = capacity, spare
         self.length = 0
-        shape = (batch_size, config.num_kv_heads, capacity + spare, config.head_size)           # (B, K, S, D)
-        self._keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
-        self._values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        shape = (2, config.num_layers, batch_size, config.num_kv_heads, capacity + spare, config.head_size)
+        self._hold(torch.empty(shape, dtype=dtype, device=device))
         self._mask: Tensor | None = None
         self._parents: list[int] | None = None
+
+    def _hold(self, numbers: Tensor) -> None:
+        """numbers[2, L, B, K, S, D]: keys, then values, of all layers in one piece, so that one call can move them."""
+        self._all = numbers
+        self._keys, self._values = (list(half) for half in numbers)                             # (B, K, S, D) each
 
     def branch(self, parents: list[int]) -> None:
         """The next pass feeds a tree: token i continues token parents[i] < i of the same pass, or what is held (-1).
@@ -117,8 +121,8 @@ class KVCache:
             raise ValueError(f"{held} tokens stand past the first {length}; cannot keep {tokens}")
         end = length + len(tokens)
         if tokens != list(range(len(tokens))):
-            for kept in (*self._keys, *self._values):
-                kept[:, :, length:end] = kept[:, :, [length + token for token in tokens]]
+            places = torch.tensor(tokens, device=self._all.device) + length
+            self._all[..., length:end, :] = self._all[..., places, :]
         self.length = end
 
     def keys(self, layer: int) -> Tensor:

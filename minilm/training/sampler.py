@@ -49,8 +49,7 @@ class LeftPaddedCache(KVCache):
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these."""
         self.padding = self.padding[rows]
-        self._keys = [keys[rows] for keys in self._keys]
-        self._values = [values[rows] for values in self._values]
+        self._hold(self._all[:, :, rows])
 
 
 def draw_rows(logits: Tensor, temperature: float, min_p: float, generator: torch.Generator | None) -> Tensor:

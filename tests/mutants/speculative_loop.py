@@ -77,9 +77,10 @@ LOOP = [
     edit("a tree keeps the nodes before the right ones", CACHE_CHECK, *LOOP_F, "*(node + 1 for node in path)",
          "*(node for node in path)"),
     edit("keep: nothing moves", TREE_KEEPS, *KEEP, "if tokens != list(range(len(tokens))):", "if False:"),
-    edit("keep: values stay behind", TREE_KEEPS, *KEEP, "(*self._keys, *self._values)", "self._keys"),
-    edit("keep: the last layer stays behind", TREE_KEEPS, *KEEP, "(*self._keys, *self._values)",
-         "(*self._keys[:-1], *self._values[:-1])"),
+    edit("keep: values stay behind", TREE_KEEPS, *KEEP, "self._all[..., length:end, :] = self._all[",
+         "self._all[0][..., length:end, :] = self._all[0]["),
+    edit("keep: the last layer stays behind", TREE_KEEPS, *KEEP, "self._all[..., length:end, :] = self._all[",
+         "self._all[:, :-1][..., length:end, :] = self._all[:, :-1]["),
     edit("keep: counted from the start", TREE_KEEPS, *KEEP, "[length + token for token in tokens]", "tokens"),
     # a tree's pass
     edit("a tree's positions by index", TREE_LOGITS, *BEGIN, "self.length + depths.to(device)",

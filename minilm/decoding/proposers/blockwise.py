@@ -85,6 +85,8 @@ class Blockwise(Chain):
                 raise ValueError(f"path {path} must be at most as deep as there are heads ({len(ahead)}), of ranks "
                                  "from 0, and what it continues must be in the tree")
         self.paths = paths
+        deepest = max(map(len, paths))                          # no work for heads that nobody asks
+        self.used = AheadHeads(*(tensor[:deepest] for tensor in (ahead.up, ahead.bias, ahead.down)))
 
     def start(self, model: GPT, cache: KVCache) -> None:
         width = self.ahead.down.shape[1]
@@ -99,7 +101,7 @@ class Blockwise(Chain):
                 generator: torch.Generator | None) -> Draft:
         paths = [path for path in self.paths if len(path) <= limit]
         ranks = 1 + max(max(path) for path in paths)
-        logits = self.ahead.logits(self.model, hidden, torch.tensor(text[-1], device=hidden.device))    # (K, V)
+        logits = self.used.logits(self.model, hidden, torch.tensor(text[-1], device=hidden.device))    # (K, V)
         best = logits.topk(ranks, dim=-1).indices.tolist()                                              # (K, ranks)
         tokens = [best[len(path) - 1][path[-1]] for path in paths]
         if all(set(path) == {0} for path in paths):
