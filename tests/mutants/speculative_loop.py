@@ -81,7 +81,7 @@ LOOP = [
          "self._all[0][..., length:end, :] = self._all[0]["),
     edit("keep: the last layer stays behind", TREE_KEEPS, *KEEP, "self._all[..., length:end, :] = self._all[",
          "self._all[:, :-1][..., length:end, :] = self._all[:, :-1]["),
-    edit("keep: counted from the start", TREE_KEEPS, *KEEP, "[length + token for token in tokens]", "tokens"),
+    edit("keep: counted from the start", TREE_KEEPS, *KEEP, "_all.device) + length", "_all.device)"),
     # a tree's pass
     edit("a tree's positions by index", TREE_LOGITS, *BEGIN, "self.length + depths.to(device)",
          "torch.arange(self.length, end)"),
