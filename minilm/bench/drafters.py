@@ -25,20 +25,20 @@ from minilm.model import GPT
 
 CHAPTERS = {"draft model": 5, "recurrent draft": 5, "prompt lookup": 6, "blockwise": 6, "blockwise tree": 6,
             "self-speculation": 6, "trie": 7}                   # and the lesson that explains each
-TREE = ((0,), (1,), (0, 0))
+CHAIN, TREE = ((0,), (0, 0)), ((0,), (1,), (0, 0))
 Part = TypeVar("Part")
 
 
 def drafters(model: GPT) -> dict[str, Callable[[], Proposer]]:
     """name -> how to make a fresh one, for those of CHAPTERS that `model` has the parts for."""
-    found: dict[str, Callable[[], Proposer]] = {"prompt lookup": lambda: PromptLookup(8, 3), "trie": lambda: Trie(8)}
+    found: dict[str, Callable[[], Proposer]] = {"prompt lookup": lambda: PromptLookup(10, 3), "trie": lambda: Trie(8)}
     draft = draft_of(model)
     if draft is not None:
-        found["draft model"] = lambda: DraftModel(draft, 8, confidence=0.5)
-        found["self-speculation"] = lambda: SelfSpeculative(3, 3)
+        found["draft model"] = lambda: DraftModel(draft, 5, confidence=0.5)
+        found["self-speculation"] = lambda: SelfSpeculative(4, 2)
     ahead = trained(AheadHeads.load, model)
     if ahead is not None:
-        found["blockwise"] = lambda: Blockwise(ahead)
+        found["blockwise"] = lambda: Blockwise(ahead, CHAIN)
         found["blockwise tree"] = lambda: Blockwise(ahead, TREE)
     head = trained(RecurrentHead.load, model)
     if head is not None:
