@@ -104,6 +104,7 @@ def serve(load: list[Ask], seed: int = 0, *, spare: int | None = None, **options
         made = engine.requests[id].result()
         tokens = [made.tokens] if ask.n == 1 else [each.tokens for each in made]
         assert tokens == ask.alone, (id, ask)
+        assert len(engine.requests[id].finished) == max(ask.n, ask.beams), "texts too many or too few"
     return engine, steps
 
 
