@@ -76,7 +76,7 @@ def saved_chart(measured: dict[str, dict[tuple[int, int, int], float]],
         ax.axhline(1, **theme.limit())
         ax.grid(axis="y")
     theme.label(left, lengths[-1], 1, "plain decoding", theme.GREY, dx=-4, dy=7, ha="right", fontsize=8)
-    right.set_xlim(windows[0] - 0.5, windows[-1] * 1.45)
+    right.set_xlim(windows[0] - 0.5, windows[-1] * 1.3)
     theme.title(left, "Longer n-grams")
     theme.title(right, "Wider windows; dashed: the formula")
     return Chart(fig, f"passes saved, {len(settings)} settings, {len(measured)} kinds of prompts")
@@ -84,7 +84,7 @@ def saved_chart(measured: dict[str, dict[tuple[int, int, int], float]],
 
 def theory_view(alpha: float, f: float, *, lengths: Sequence[int] = (2, 3, 5, 11), widest: int = 256) -> str:
     """S = (f - 1 + E) / f against W = G on a log scale, a line for each N: exponential work for linear gain."""
-    left, top, wide, high = 48, 30, theme.PIXELS - 230, 210
+    left, top, wide, high = 48, 30, theme.PIXELS - 250, 210
     widths = [2**k for k in range(widest.bit_length())]
     most = max(step_compression(expected_of_best(alpha, n - 1, widest), f) for n in lengths)
     most = max(2.0, 1.1 * most)
@@ -108,7 +108,7 @@ def theory_view(alpha: float, f: float, *, lengths: Sequence[int] = (2, 3, 5, 11
         at = max(end, at + 16)
         fed = lookahead_tokens(widest, n, widest)
         shapes += [svg.circle(left + wide + 10, at, 4, fill=color, stroke="none"),
-                   svg.label(left + wide + 18, at, f"N = {n}: {value:.2f}, {fed:,} tokens fed", size=11.5)]
+                   svg.label(left + wide + 18, at, f"N = {n}: {value:.2f} for {fed:,} tokens", size=11.5)]
     shapes += [svg.label(x(k), top + high + 13, f"{w}", size=11, anchor="middle", color=theme.MUTED)
                for k, w in enumerate(widths)]
     shapes.append(svg.label(left + wide / 2, top + high + 30, "window W = guesses G (each step doubles the work)",
@@ -175,6 +175,6 @@ def budget_view(machines: Sequence[tuple[Limits, float]], window: int, ngram: in
         shapes.append(svg.label(left + wide + 12, y + 13, ("✓ " if pays else "✗ ") + told, size=12))
     shapes += [svg.line(x(saved), 26, x(saved), foot, color=theme.TEXT, width=1.6, dashed=True),
                svg.line(x(1), 26, x(1), foot, color=theme.MUTED, width=1),
-               svg.label(x(1), foot + 9, "1: a plain pass", size=10, anchor="middle", color=theme.MUTED),
-               svg.label(x(saved), foot + 9, "break even", size=10, anchor="middle")]
+               svg.label(x(1) + 4, foot + 9, "1: a plain pass", size=10, anchor="end", color=theme.MUTED),
+               svg.label(x(saved) - 4 if saved > 1 else x(saved) + 4, foot + 9, "break even", size=10)]
     return html.card(svg.drawing(theme.PIXELS, foot + 20, *shapes, title="what a pass costs on each machine"))

@@ -10,7 +10,7 @@ from minilm.viz import html, svg, theme
 
 LOOK, VERIFY, ROOT = theme.BLUE, theme.PURPLE, theme.GREY
 TINTS = {LOOK: "#9CC8E8", VERIFY: "#EBC4DA", ROOT: "#C8CCD0"}
-TOP, NAMES, WORDS, TEXT = 34, 92, 74, 74    # pixels: head, branch names, tokens, the strip for the text before
+TOP, NAMES, WORDS, TEXT = 34, 92, 76, 60    # pixels: head, branch names, tokens, the strip for the text before
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def view(step: LookaheadPass, tokenizer, token: int | None = None) -> str:
     """Rows read, columns are read. token: the one to look at, whose row is framed and whose path is spelt out."""
     fed = read(step)
     words, n = html.texts(tokenizer, fed.tokens), len(fed.tokens)
-    cell = min(19.0, (theme.PIXELS - NAMES - WORDS - TEXT - 36) / n)
+    cell = min(19.0, (theme.PIXELS - NAMES - WORDS - TEXT - 46) / n)
     left = NAMES + WORDS + 32
     shapes = [svg.label(0, 8, "fed in one pass", size=11, bold=True),
               svg.label(left - 6, 24, "position", size=9.5, anchor="end", color=theme.MUTED),

@@ -12,7 +12,7 @@ from minilm.decoding.lookahead import LookaheadPass
 from minilm.generation import Generation
 from minilm.viz import html, svg, theme
 
-LEFT, WINDOW, ROW = 62, 412, 26             # pixels: row names, the window, a row
+LEFT, WINDOW, ROW = 74, 420, 30             # pixels: row names, the window, a row
 
 
 def frames(generation: Generation, prompt: Sequence[int], tokenizer) -> list[str]:
@@ -30,13 +30,13 @@ def frames(generation: Generation, prompt: Sequence[int], tokenizer) -> list[str
 
 def _frame(n: int, text: list[int], step: LookaheadPass, pool: set, tokenizer, made: int) -> str:
     new = len(set(step.ngrams) - pool)
-    told = (f"{len(step.renewed)} tokens named, {len(set(step.ngrams))} n-grams made, {new} of them new to the pool"
+    told = (f"{len(step.renewed)} tokens named, {len(set(step.ngrams))} n-grams made, {new} of them new"
             if step.ngrams else f"{len(step.renewed)} tokens named, no n-gram yet: the window still holds first guesses"
             if step.window else "the window rests: the text is about to end")
     grams = "n-gram" if len(pool | set(step.ngrams)) == 1 else "n-grams"
     head = (f'<div style="font:13px {theme.FONT};margin-bottom:2px"><b>pass {n}</b>: {told} <span style="color:'
-            f'{theme.MUTED}">· pool: {len(pool | set(step.ngrams))} {grams} · so far {made + len(step.emitted)} tokens '
-            f"in {n + 1} passes</span></div>")
+            f'{theme.MUTED}">· so far {len(pool | set(step.ngrams))} {grams}, {made + len(step.emitted)} tokens in '
+            f"{n + 1} passes</span></div>")
     body = _window(step, pool, tokenizer) if step.window else ""
     return html.card(head + body + _asked(text, step, tokenizer))
 
@@ -51,7 +51,7 @@ def _window(step: LookaheadPass, pool: set, tokenizer) -> str:
     shapes = [svg.label(LEFT, 8, "lookahead branch: the window", size=11, bold=True)]
     for row in range(count - 1):                                # diagonals first, below the boxes
         shapes += [svg.line(x(row, i) + wide / 2, y(row) + ROW / 2, x(row + 1, i) + wide / 2, y(row + 1) + ROW / 2,
-                            color=theme.RULE) for i in range(width)]
+                            color=theme.MUTED) for i in range(width)]
     for row, words in enumerate(rows):
         ages = {count - 1: "named now", count - 2: "newest", 0: "oldest" if count > 2 else "newest"}
         name = ages.get(row, "")
@@ -71,7 +71,7 @@ def _box(x: float, y: float, wide: float, shown: str, fill: str, told: str) -> s
     word, room = html.visible(shown), max(int((wide - 5) / 6.1), 1)
     word = word if len(word) <= room else word[: max(room - 1, 1)] + "…"
     return (f"<g><title>{escape(told)}: {escape(html.visible(shown))}</title>"
-            + svg.box(x + 1, y + 2, wide - 2, ROW - 4, fill=fill, stroke=theme.RULE, text=word, size=10, mono=True)
+            + svg.box(x + 1, y + 4, wide - 2, ROW - 9, fill=fill, stroke=theme.RULE, text=word, size=10, mono=True)
             + "</g>")
 
 

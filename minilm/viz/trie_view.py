@@ -168,10 +168,11 @@ def _node(x: float, y: float, wide: float, shown: str, count: float, fill: str, 
 
 def _key() -> str:
     current, accepted = theme.role("current"), theme.role("accepted")
-    chips = (html.chip("matched", color=current.color, mark=current.mark)
-             + html.chip("proposed, accepted", color=accepted.color, mark=accepted.mark)
-             + html.chip("proposed, in vain", mark=theme.role("rejected").mark, line="dashed")
-             + html.chip("known, not proposed"))
+    chips = "".join(f"<span>{chip} {words}</span>" for chip, words in (
+        (html.chip("a", color=current.color, mark=current.mark), "matched"),
+        (html.chip("a", color=accepted.color, mark=accepted.mark), "proposed, accepted"),
+        (html.chip("a", mark=theme.role("rejected").mark), "proposed in vain"),
+        (html.chip("a"), "known, not proposed")))
     return (f'<div style="display:flex;flex-wrap:wrap;gap:10px;align-items:center;font:12px {theme.FONT};'
             f'color:{theme.MUTED};margin-top:6px">{chips}<span>small number: how often seen; +n: other branches</span>'
             "</div>")
