@@ -1,0 +1,96 @@
+"""What the engine refuses: each mistake has one clear error, told at once, and nothing is spoilt by it."""
+import pytest
+import torch
+from core_helpers import assert_clear_error, error_of, one_thread, tiny_model  # noqa: F401
+from serving_helpers import WARM, check_empty
+from spec_helpers import TARGET, plain
+
+from minilm.decoding.proposers import DraftModel, PromptLookup, SelfSpeculative
+from minilm.serving import Engine
+
+
+def small(**options) -> Engine:
+    return Engine(TARGET, **{"num_blocks": 4, "block_size": 4, **options})
+
+
+def cancelled_twice() -> None:
+    engine = small()
+    engine.add([1], 2)
+    engine.cancel(0)
+    engine.cancel(0)
+
+
+def done_and_cancelled() -> None:
+    engine = small()
+    engine.add([1], 2)
+    engine.run()
+    engine.cancel(0)
+
+
+@pytest.mark.parametrize(("call", "kind", "says"), [
+    (lambda: small(num_blocks=0), ValueError, "num_blocks must be a whole number of at least 1; it is 0"),
+    (lambda: small(num_blocks=0, preemption="swap"), ValueError, "num_blocks"),
+    (lambda: small(num_blocks="9"), ValueError, "num_blocks"),
+    (lambda: small(block_size=0), ValueError, "block_size"),
+    (lambda: small(max_batch_tokens=0), ValueError, "max_batch_tokens must be a whole number of at least 1"),
+    (lambda: small(max_drafts=-1), ValueError, "max_drafts"),
+    (lambda: small(swap_blocks=0, preemption="swap"), ValueError, "swap_blocks must be a whole number of at least 1"),
+    (lambda: small(swap_blocks=-1), ValueError, "swap_blocks"),
+    (lambda: small(preemption="kill"), ValueError, '"recompute" or "swap"; it is \'kill\''),
+    (lambda: small(watch=3), TypeError, "takes a Step"),
+    (lambda: small(proposer=PromptLookup), TypeError, "a drafter such as PromptLookup()"),
+    (lambda: small(proposer=TARGET), TypeError, "a drafter such as"),
+    (lambda: small(proposer=SelfSpeculative(9)), ValueError, "exit_layer must be below the model's 4 layers"),
+    (lambda: small(proposer=DraftModel(tiny_model(vocab_size=5))), ValueError, "do not share a tokenizer"),
+    (lambda: Engine((TARGET, None), num_blocks=4), TypeError, "the engine serves a GPT; it got a tuple"),
+    (lambda: small().add("Once", 4), TypeError, "encode it first"),
+    (lambda: small().add(torch.tensor([1]), 4), TypeError, "prompt.tolist()"),
+    (lambda: small().add(None, 4), TypeError, "the prompt is a NoneType; give a list of ints"),
+    (lambda: small().add(7, 4), TypeError, "the prompt is a int"),
+    (lambda: small().add([], 4), ValueError, "empty"),
+    (lambda: small().add([[1], [2]], 4), TypeError, "a list; tokens are whole numbers"),
+    (lambda: small().add([97], 4), ValueError, "outside the vocabulary of 97"),
+    (lambda: small().add([1], -1), ValueError, "max_new_tokens"),
+    (lambda: small().add([1], 64), ValueError, "do not fit into the model's 64 positions"),
+    (lambda: small().add([1], 4, 0.7), TypeError, "sampling must be a Sampling, such as Sampling(0.8"),
+    (lambda: small().add([1], 4, n=0), ValueError, "n must be a whole number of at least 1; it is 0"),
+    (lambda: small().add([1], 4, n=True), ValueError, "n must be"),
+    (lambda: small().add([1], 4, seed=-1), ValueError, "seed"),
+    (lambda: small().add([1], 4, seed=2**64), ValueError, "seed must be a whole number of at least 0 and below"),
+    (lambda: small().add([1], 4, seed="x"), ValueError, "seed"),
+    (lambda: small().add([1], 4, eos="</s>"), ValueError, "eos must be a whole number of at least 0 and below 97"),
+    (lambda: small().add([1], 4, eos=97), ValueError, "eos"),
+    (lambda: small().add([1], 4, beams=-1), ValueError, "beams"),
+    (lambda: small().add([1], 4, n=3, beams=2), ValueError, "at least n = 3 beams"),
+    (lambda: small().add([1], 4, WARM, beams=2), ValueError, "greedy sampling"),
+    (lambda: small().add([1], 4, beams=2, callback=print), ValueError, "no callback"),
+    (lambda: small().add([1], 4, callback="print"), TypeError, "(id, sample, new tokens)"),
+    (lambda: small().add([1] * 10, 8), ValueError, "may need 5 blocks of 4 tokens, 1 more than the 4 there are"),
+    (lambda: small().add([1] * 10, 5, n=4), ValueError, "may need 10 blocks of 4 tokens, 6 more"),
+    (lambda: small(preemption="swap", swap_blocks=2).add([1] * 8, 8), ValueError, "2 more than the swap space's 2"),
+    (lambda: small().cancel(0), KeyError, "there is no request 0; 0 were added"),
+    (lambda: small().cancel("a"), KeyError, "there is no request 'a'"),
+    (cancelled_twice, ValueError, "request 0 is done already"),
+    (done_and_cancelled, ValueError, "request 0 is done already"),
+])
+def test_bad_input(call, kind, says):
+    """Guards a mistake that is told late, badly or never."""
+    assert_clear_error(call, kind, says)
+
+
+def test_the_largest_that_fits():
+    """Guards a limit that is off by one: the last new token is never fed."""
+    for kind in ("recompute", "swap"):
+        engine = small(preemption=kind)
+        engine.add([1] * 10, 7)
+        assert len(engine.run()[0].tokens) == 7
+        assert_clear_error(lambda engine=engine: engine.add([1] * 10, 8), ValueError, "1 more than the 4")
+
+
+def test_a_refused_request_leaves_nothing():
+    """Guards an engine spoilt by a mistake that it told of."""
+    engine = small()
+    for bad in ({"sampling": 0.7}, {"seed": 2**64}, {"max_new_tokens": 20}):
+        assert error_of(lambda bad=bad: engine.add(**{"prompt": [1], "max_new_tokens": 4, **bad})) is not None
+    assert engine.add([1], 4) == 0 and engine.run()[0].tokens == plain([1], 4)
+    check_empty(engine)
