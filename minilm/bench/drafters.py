@@ -31,7 +31,8 @@ Part = TypeVar("Part")
 
 def drafters(model: GPT) -> dict[str, Callable[[], Proposer]]:
     """name -> how to make a fresh one, for those of CHAPTERS that `model` has the parts for."""
-    found: dict[str, Callable[[], Proposer]] = {"prompt lookup": lambda: PromptLookup(10, 3), "trie": lambda: Trie(8)}
+    found: dict[str, Callable[[], Proposer]] = {
+        "prompt lookup": lambda: PromptLookup(6, 3, min_ngram=2), "trie": lambda: Trie(8)}
     draft = draft_of(model)
     if draft is not None:
         found["draft model"] = lambda: DraftModel(draft, 5, confidence=0.5)
@@ -42,7 +43,7 @@ def drafters(model: GPT) -> dict[str, Callable[[], Proposer]]:
         found["blockwise tree"] = lambda: Blockwise(ahead, TREE)
     head = trained(RecurrentHead.load, model)
     if head is not None:
-        found["recurrent draft"] = lambda: RecurrentDraft(head, 2)
+        found["recurrent draft"] = lambda: RecurrentDraft(head, 3)
     return {name: found[name] for name in CHAPTERS if name in found}
 
 

@@ -1,7 +1,7 @@
 """Speculation against plain decoding and against `transformers`' assisted generation, in pairs, by kind of prompt.
 
-Prompts: held-out requests of four kinds, and "copy": edit tasks, whose answers repeat most of the prompt. Answers end
-at the end token, since what a model says after it has finished is easier to guess than what it is asked for.
+Prompts: held-out requests of four kinds, and "copy": a text to repeat or to correct, so that the answer repeats most of
+the prompt. Answers end at the end token: what a model says after it has finished is easier to guess.
 """
 import statistics
 from collections.abc import Callable
@@ -28,17 +28,17 @@ def prompt_sets(tokenizer: Tokenizer, prompts: int) -> dict[str, list[list[int]]
     """kind -> `prompts` token lists."""
     held_out = prompt_maker.held_out(SKIPPED + 16 * prompts)[SKIPPED:]
     texts = {kind: [prompt.text for prompt in held_out if prompt.kind == kind][:prompts] for kind in KINDS}
-    texts[COPY] = [task["prompt"] for task in edit_tasks.load()[-prompts:]]
+    texts[COPY] = [task["prompt"] for task in edit_tasks.load() if task["kind"] in ("repeat", "correct")][-prompts:]
     return {kind: tokenizer.chat_batch(some) for kind, some in texts.items()}
 
 
-def measure(name: str = "minilm-14m", *, prompts: int = 4, new_tokens: int = 64, rounds: int = 5,
-            on_update: Callable[[str], None] = print) -> dict:
-    """Greedy and at temperature 1: every drafter that goes with the model, and the peers, in turn in every round."""
+def measure(name: str = "minilm-14m", *, prompts: int = 2, new_tokens: int = 64, rounds: int = 5,
+            temperatures: tuple[float, ...] = (0.0, 1.0), on_update: Callable[[str], None] = print) -> dict:
+    """Greedy (0) and sampled: every drafter that goes with the model, and the peers, in turn in every round."""
     model, tokenizer = minilm.load(name)
     sets = prompt_sets(tokenizer, prompts)
     rows = []
-    for temperature in (0.0, 1.0):
+    for temperature in temperatures:
         runs = contestants(model, tokenizer, new_tokens, temperature)
         for kind, asked in sets.items():
             rows += timed(kind, temperature, runs, asked, rounds)
@@ -64,7 +64,7 @@ def contestants(model: GPT, tokenizer: Tokenizer, new_tokens: int,
             runs[f"transformers, assisted, {count}"] = lambda prompt, seed, count=count: course.draft_peer.assist(
                 course.peer, count, prompt, new_tokens, eos=tokenizer.eos_id, seed=seed, **drawn)
     runs["transformers, prompt lookup"] = lambda prompt, seed: course.peer.generate(
-        prompt, new_tokens, eos=tokenizer.eos_id, seed=seed, prompt_lookup_num_tokens=8, **drawn)
+        prompt, new_tokens, eos=tokenizer.eos_id, seed=seed, prompt_lookup_num_tokens=6, **drawn)
     return runs
 
 
@@ -111,7 +111,7 @@ def show(measured: dict) -> str:
     rows = measured["rows"]
     lines = [f"{measured['model']}: speed-up over plain decoding, prefill included; {measured['new_tokens']} new "
              f"tokens at most, medians of {counted(measured['rounds'], 'paired round')}"]
-    for temperature in (0.0, 1.0):
+    for temperature in dict.fromkeys(row["temperature"] for row in rows):
         for name in dict.fromkeys(row["name"] for row in rows if row["temperature"] == temperature):
             lines.append(f"T={temperature:g} {name:27} open prompts {overall(rows, name, temperature):5.2f} ×   "
                          f"copying {overall(rows, name, temperature, (COPY,)):5.2f} ×")
