@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -127,7 +128,8 @@ class Lines:
 def _sentence(text: str) -> str:
     """First letter up, a full stop at the end."""
     text = text.strip()
-    text = text[:1].upper() + text[1:] if text[:1].islower() and not text[:12].count("_") else text
+    if re.match(r"(a|[a-z][a-z'-]+)[,;:.?]?( |$)", text):  # a word; symbols such as p, u or mask[i, j] stay as they are
+        text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "?", "!", "`")) else text + "."
 
 

@@ -86,6 +86,14 @@ def row_after(p, q, drafted, uniforms):
     return sample(torch.cat([p[1:], p[-1:]]), q, drafted, uniforms)
 
 
+def cumulative(p, q, drafted, uniforms):
+    reach = torch.cumprod(torch.stack([min(torch.ones(()).double(), p[i, x] / q[i, x])
+                                       for i, x in enumerate(drafted)]), 0)
+    accepted = next((i for i, r in enumerate(reach) if uniforms[i] >= r), len(drafted))
+    last = p[-1] if accepted == len(drafted) else (p[accepted] - q[accepted]).clamp(min=0)
+    return drafted[:accepted] + [draw(last if last.sum() > 0 else p[accepted], uniforms[-1])]
+
+
 def keeps_the_rejected(p, q, drafted, uniforms):
     out = sample(p, q, drafted, uniforms)
     return out if len(out) > len(drafted) else [*out[:-1], drafted[len(out) - 1], out[-1]]
@@ -169,6 +177,7 @@ MUTANTS = {
         Mutant("rejecting uniform again", rejecting_uniform_again, "the uniform that rejected the draft also draws"),
         Mutant("next uniform", next_uniform, "drawn with the next draft's uniform"),
         Mutant("row after", row_after, "row i of p judges draft i"),
+        Mutant("product of acceptances", cumulative, "draft i is judged by its own p/q"),
         Mutant("keeps the rejected", keeps_the_rejected, "a rejected draft goes"),
         Mutant("goes on", goes_on, "after a rejection nothing may follow"),
         Mutant("drops and goes on", drops_and_goes_on, "you drop the rejected draft and keep those after it"),

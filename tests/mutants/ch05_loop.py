@@ -137,6 +137,19 @@ eos_in_rejected = watching(lambda out, drafted, eos: eos in drafted or eos in ou
 eos_in_drafts_alone = watching(lambda out, drafted, eos: eos in out[:-1], upto)
 
 
+def eos_in_the_prompt(target, draft, prompt, limit, num_drafts, eos):
+    text = list(prompt)
+    while len(text) < len(prompt) + limit and eos not in text:
+        drafted = draft(text, min(num_drafts, len(prompt) + limit - len(text) - 1))
+        new = commit(drafted, target(text, drafted))
+        text += new[: new.index(eos) + 1] if eos in new else new
+    return text[len(prompt):]
+
+
+def eos_zero(target, draft, prompt, limit, num_drafts, eos):
+    return loop(target, draft, prompt, limit, num_drafts, eos or None, commit)
+
+
 def cuts_afterwards(target, draft, prompt, limit, num_drafts, eos):
     new = []
     while len(new) < limit:
@@ -231,6 +244,8 @@ MUTANTS = {
         Mutant("never ends", eos_never, "the end token never stops the loop"),
         Mutant("end token rejected", eos_in_rejected, "among *rejected* drafts was never said"),
         Mutant("end token in drafts alone", eos_in_drafts_alone, "as recovered or bonus token counts, too"),
+        Mutant("end token in the prompt", eos_in_the_prompt, "an end token in the prompt ends nothing"),
+        Mutant("end token 0", eos_zero, "the end token may be 0"),
         Mutant("cuts afterwards", cuts_afterwards, "drafts are of use; you ask for"),
         Mutant("a pass a draft", a_pass_a_draft, "the target runs once a round"),
         Mutant("one draft too few", one_draft_too_few, "the target runs once a round, over all its drafts"),

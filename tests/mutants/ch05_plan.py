@@ -138,6 +138,12 @@ def never_none(log, d, v):
     return alphas, tokens, best_of(tokens, lambda g: g * d + v[g], first=1)
 
 
+def first_peak(log, d, v):
+    alphas, tokens, _ = right(log, d, v)
+    speed = [t / (g * d + v[g]) for g, t in enumerate(tokens)]
+    return alphas, tokens, next((g for g in range(len(v) - 1) if speed[g + 1] <= speed[g]), len(v) - 1)
+
+
 def slowest(log, d, v):
     alphas, tokens, _ = right(log, d, v)
     return alphas, tokens, min(range(len(tokens)), key=lambda g: tokens[g] / (g * d + v[g]))
@@ -181,6 +187,7 @@ MUTANTS = {
         Mutant("flat verification", flat_verification, "a pass over g + 1 tokens takes verify_seconds[g]"),
         Mutant("verification of one fewer", verification_of_one_fewer, "verify_seconds[g] is for g drafts"),
         Mutant("never none", never_none, "no draft at all is a choice, too"),
+        Mutant("first peak", first_peak, "you stop where one more draft first brings no gain"),
         Mutant("slowest", slowest, "you minimise"),
         Mutant("float for an int", best_as_float, "the best number of drafts is a plain int"),
         Mutant("NumPy for an int", best_by_numpy, "the best number of drafts is a plain int"),

@@ -45,6 +45,11 @@ def draft_like_target(context, drafted, kept):
     return target, target, kept[-1:]
 
 
+def by_the_last_drafts_token(context, drafted, kept):
+    full = drafted[-1] in kept
+    return context + len(kept), context + len(kept) - full, kept[-2:] if full else kept[-1:]
+
+
 def draft_always_one_less(context, drafted, kept):
     target = context + len(kept)
     return target, target - 1, kept[-2:]
@@ -116,6 +121,7 @@ MUTANTS = {
         Mutant("target drops the drafts", target_drops_the_drafts, "you throw all drafts away"),
         Mutant("rejected for accepted", by_rejected_from_the_end, "you keep the rejected drafts and drop the accepted"),
         Mutant("the hole", draft_like_target, "would have a hole"),
+        Mutant("by the last draft's token", by_the_last_drafts_token, "a token may come twice"),
         Mutant("draft always one less", draft_always_one_less, "one too few where a draft was rejected"),
         Mutant("draft one long", draft_one_long, "one too many: kept's last token was fed to nobody yet"),
         Mutant("draft keeps all", draft_keeps_all, "rejected drafts must leave the draft's cache, too"),

@@ -100,6 +100,27 @@ def short_ones_too(text, num_tokens, ngram):
     return []
 
 
+def longest_of_all(text, num_tokens, ngram):
+    return max((search(text, num_tokens, n, backwards(text, n)) for n in range(min(ngram, len(text) - 1), 0, -1)),
+               key=len, default=[])
+
+
+def no_overlap(text, num_tokens, ngram):
+    for n in range(min(ngram, len(text) - 1), 0, -1):
+        found = search(text, num_tokens, n, range(len(text) - 2 * n, -1, -1))
+        if found:
+            return found
+    return []
+
+
+def full_drafts_alone(text, num_tokens, ngram):
+    for n in range(min(ngram, len(text) - 1), 0, -1):
+        for start in range(len(text) - n - num_tokens, -1, -1):
+            if text[start : start + n] == text[-n:]:
+                return text[start + n : start + n + num_tokens]
+    return []
+
+
 def last_token_for_none(text, num_tokens, ngram):
     return right(text, num_tokens, ngram) or text[-1:]
 
@@ -218,6 +239,19 @@ def a_path_twice(accuracy, nodes):
     return tree + tree[:1]
 
 
+def rank_after_rank(accuracy, nodes):
+    open_paths, tree = {(0,): float(accuracy[0, 0])}, []
+    while open_paths and len(tree) < nodes:
+        path = max(open_paths, key=open_paths.get)
+        chance, head, rank = open_paths.pop(path), len(path) - 1, path[-1]
+        tree.append(path)
+        if rank + 1 < accuracy.shape[1]:
+            open_paths[*path[:-1], rank + 1] = chance * float(accuracy[head, rank + 1] / accuracy[head, rank])
+        if head + 1 < len(accuracy):
+            open_paths[*path, 0] = chance * float(accuracy[head + 1, 0])
+    return tree
+
+
 MUTANTS = {
     "06.1": [
         Mutant("matches itself", matches_itself, "the end of the text matches itself"),
@@ -229,6 +263,9 @@ MUTANTS = {
         Mutant("with the match", with_the_match, "yours begins with the match itself"),
         Mutant("one skipped", one_skipped, "one token is skipped"),
         Mutant("short ones too", short_ones_too, "an earlier one with more of them is better"),
+        Mutant("longest of all n-grams", longest_of_all, "a longer n-gram is the better guess, even where fewer"),
+        Mutant("no overlap", no_overlap, "the occurrence may overlap the end"),
+        Mutant("full drafts alone", full_drafts_alone, "where no occurrence has num_tokens tokens after it"),
         Mutant("last token for none", last_token_for_none, "no earlier occurrence, no draft"),
         Mutant("no limit", no_limit, "at most num_tokens tokens"),
         Mutant("never the start", never_the_start, "start goes down to 0"),
@@ -243,6 +280,7 @@ MUTANTS = {
         Mutant("one row off", one_row_off, "the heads are one row off"),
         Mutant("level by level", level_by_level, "you fill level after level"),
         Mutant("chain", chain, "that is a chain of best guesses"),
+        Mutant("rank after rank", rank_after_rank, "measured accuracies need not fall from rank to rank"),
         Mutant("least likely", least_likely, "you take the least likely paths"),
         Mutant("one too many", one_too_many, "one node too many"),
         Mutant("one too few", one_too_few, "one node too few"),

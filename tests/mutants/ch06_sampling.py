@@ -65,6 +65,27 @@ def a_uniform_a_level(p, tokens, parents, uniforms):
     return right(p, tokens, parents, [uniforms[d] for d in depth] + [uniforms[-1]])
 
 
+def last_by_count(p, tokens, parents, uniforms):
+    path = right(p, tokens, parents, uniforms)[:-1]
+    return right(p, tokens, parents, [*uniforms[:-1], uniforms[len(path)]])
+
+
+def never_again(p, tokens, parents, uniforms):
+    node, path, gone = -1, [], []
+    while True:
+        here = p[node + 1].clone()
+        here[gone] = 0
+        for child in children(parents, node):
+            if uniforms[child] < here[tokens[child]] / here.sum():
+                node = child
+                path.append(child)
+                break
+            here[tokens[child]] = 0
+            gone.append(tokens[child])
+        else:
+            return path + [draw(here, uniforms[-1])]
+
+
 def wrong_row(p, tokens, parents, uniforms):
     return right(torch.cat([p[:1], p[:1], p[1:-1]])[: len(p)], tokens, parents, uniforms)
 
@@ -192,6 +213,8 @@ MUTANTS = {
         Mutant("last from all of p", last_from_all_of_p, "the last token is drawn from p as it was"),
         Mutant("one uniform", one_uniform, "the same uniform decides all siblings"),
         Mutant("a uniform a level", a_uniform_a_level, "one uniform for each level"),
+        Mutant("last by count", last_by_count, "drawn with uniforms[-1], which decides no node"),
+        Mutant("never again", never_again, "may well come later"),
         Mutant("wrong row", wrong_row, "row i + 1 of p is what the target says after node i"),
         Mutant("above", above, "accept where the uniform lies *below* the share"),
         Mutant("first child alone", first_child_alone, "only the first child is tried"),

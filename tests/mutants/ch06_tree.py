@@ -173,6 +173,14 @@ def as_a_chain(best, tokens, parents):
     return list(range(n)), best[n]
 
 
+def first_with_the_token(best, tokens, parents):
+    path, node = [], -1
+    while best[node + 1] in tokens and parents[tokens.index(best[node + 1])] == node:
+        node = tokens.index(best[node + 1])
+        path.append(node)
+    return path, best[node + 1]
+
+
 def one_level(best, tokens, parents):
     for child, parent in enumerate(parents):
         if parent < 0 and tokens[child] == best[0]:
@@ -262,6 +270,7 @@ MUTANTS = {
         Mutant("first child alone", first_child_alone, "only the first child is tried"),
         Mutant("every right node", every_right_node, "a node counts only if its parent was accepted"),
         Mutant("as a chain", as_a_chain, "the tree is read as a chain"),
+        Mutant("first with the token", first_with_the_token, "a token may stand on several branches"),
         Mutant("one level", one_level, "you stop after one node"),
         Mutant("whole branches", whole_branches, "part of a branch is worth having"),
         Mutant("row of the child", row_of_the_child, "a node is judged by the row of its parent"),

@@ -54,6 +54,16 @@ def _goes_on(p, q, drafted, uniforms):
     return out + [draw(p[-1], uniforms[-1])]
 
 
+def _cumulative(p, q, drafted, uniforms):
+    """The mistake of judging draft i by the product of the acceptances up to it."""
+    reach = 1.0
+    for i, token in enumerate(drafted):
+        reach *= min(1.0, float(p[i, token] / q[i, token]))
+        if uniforms[i] >= reach:
+            return list(drafted[:i]) + [draw(residual(p[i], q[i]), uniforms[-1])]
+    return list(drafted) + [draw(p[-1], uniforms[-1])]
+
+
 def _only_accepted(p, q, drafted, uniforms):
     """The mistake of leaving rejected drafts out and keeping those after them."""
     kept = [x for i, x in enumerate(drafted) if uniforms[i] < float(p[i, x] / q[i, x])]
@@ -96,6 +106,8 @@ WRONG_2 = {
         _given({"with_u": lambda i, n: i + 1}),
     "row i of p judges draft i: p[0] is what the target says where the first draft stands": _given(
         {"row": lambda i: i + 1}),
+    "draft i is judged by its own p/q; you multiply the acceptances of the drafts before it in, which were decided "
+    "already": _cumulative,
     "a rejected draft goes; yours stays, with the recovered token after it": _given({"end": lambda i: i + 1}),
     "after a rejection nothing may follow the recovered token: the later drafts were made after a token that is gone":
         _goes_on,
@@ -122,7 +134,8 @@ def _(answer):
     agree(answer, rejection_sample, [
         (P2[:2], Q2[:1], [1], [0.1, 0.15]), (P2[:2], Q2[:1], [0], [0.9, 0.3]),
         (P2[1:], Q2[1:], [1], [0.2, 0.9]), (P2, Q2, [0, 1], [0.4, 0.9, 0.1]),
-        (P2, Q2, [2, 2], [0.7, 0.4, 0.3]), (P2, Q2, [0, 0], [0.9, 0.2, 0.6])], wrong=WRONG_2)
+        (P2, Q2, [1, 2], [0.1, 0.7, 0.3]), (P2, Q2, [1, 0], [0.15, 0.2, 0.8]), (P2, Q2, [2, 2], [0.7, 0.4, 0.3]),
+        (P2, Q2, [0, 0], [0.9, 0.2, 0.6])], wrong=WRONG_2)
 
 
 @ex2.check("the first rejection ends the round", mistake="drafts before it, one recovered token, nothing after it")

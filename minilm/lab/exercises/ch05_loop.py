@@ -31,7 +31,7 @@ def roll_back(context, drafted, kept):
 
 CASES_4 = [(3, [7], [8]), (3, [7], [7, 8]), (4, [5, 6], [9]), (4, [5, 6], [5, 9]), (4, [5, 6], [5, 6, 9]),
            (6, [1, 2, 3, 4], [1, 2, 9]), (6, [1, 2, 3, 4], [1, 2, 3, 4, 9]), (6, [1, 2, 3, 4], [9]),
-           (6, [1, 2, 3, 4], [1, 2, 3, 9])]
+           (6, [1, 2, 3, 4], [1, 2, 3, 9]), (5, [7, 8, 7], [7, 9])]
 
 WRONG_TARGET = {
     "one too few: the target was also fed the text's last token, before the drafts": lambda c, d, k: c + len(k) - 1,
@@ -46,6 +46,8 @@ WRONG_TARGET = {
 WRONG_DRAFT = {
     "after full acceptance the draft's cache would have a hole: its last draft was never fed to it: one less":
         lambda c, d, k: c + len(k),
+    "a token may come twice: full acceptance is len(kept) == len(drafted) + 1, not the last draft's token among kept":
+        lambda c, d, k: c + len(k) - (d[-1] in k),
     "one too few where a draft was rejected: only the *last* draft was never fed; the draft's cache is trimmed by one "
     "less than the target's": lambda c, d, k: c + len(k) - 1,
     "one too many: kept's last token was fed to nobody yet": lambda c, d, k: min(c + len(k) + 1, c + len(d) + 1),
@@ -207,6 +209,10 @@ WRONG_EOS = {
     "the loop stops at the end token, but what the round brought after it is still there":
         lambda *c: _loop(*c, ends=lambda out, e: out),
     "the end token belongs to the answer: keep it": lambda *c: _loop(*c, ends=lambda out, e: out[: out.index(e)]),
+    "the end token may be 0, which Python takes for false: ask `eos is not None`, or compare at once": lambda *c: _loop(
+        *c, stop=lambda out, d, e: bool(e) and e in out),
+    "an end token in the prompt ends nothing, as after an earlier turn of a chat: look at the new tokens":
+        lambda *c: [] if c[5] in c[2] else _loop(*c),
     "the end token never stops the loop": lambda *c: _loop(*c, stop=lambda *_: False),
     "an end token among *rejected* drafts was never said: look at the tokens that are kept":
         lambda *c: _loop(*c, stop=lambda out, d, e: e in d or e in out),
@@ -229,7 +235,8 @@ def _(answer):
     ending = [3, 4, 99, 6, 7, 8, 9, 10, 11, 12]
     cases = [_case(ending, (), 8, 4, 99), _case(ending, (), 8, 2, 99), _case(ending, (4,), 8, 4, 99),
              _case(ending, (), 8, 1, 99), _case(ending, (3,), 8, 2, 99), _case(OWN, (3,), 8, 3, 63),
-             _case([3, 99, 5, 99, 7, 8], (), 5, 5, 99)]
+             _case([3, 99, 5, 99, 7, 8], (), 5, 5, 99), _case(ending, (4,), 6, 3, 2),
+             _case([3, 4, 0, 6, 7, 8, 9], (), 7, 2, 0)]
     agree(answer, speculate, cases, wrong=WRONG_EOS | WRONG_5)
 
 

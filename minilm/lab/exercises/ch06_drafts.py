@@ -52,11 +52,39 @@ def _lookup(text, num_tokens, ngram, *, sizes=None, starts=lambda last: range(la
     return [] if none is None else none(text)
 
 
+def _longest_of_all(text, num_tokens, ngram):
+    """The mistake of taking the longest draft of all n-grams, not of the longest n-gram found."""
+    return max((_lookup(text, num_tokens, n, sizes=lambda most: [most]) for n in range(ngram, 0, -1)), key=len)
+
+
+def _apart(text, num_tokens, ngram):
+    """The mistake of allowing no overlap with the end."""
+    for n in range(min(ngram, len(text) - 1), 0, -1):
+        found = _lookup(text, num_tokens, n, sizes=lambda most: [most],
+                        starts=lambda last, n=n: range(last + 1 - n, -1, -1))
+        if found:
+            return found
+    return []
+
+
+def _full_only(text, num_tokens, ngram):
+    """The mistake of passing over matches with fewer than num_tokens tokens after them."""
+    for n in range(min(ngram, len(text) - 1), 0, -1):
+        found = _lookup(text, num_tokens, n, sizes=lambda most: [most])
+        if len(found) == num_tokens:
+            return found
+    return []
+
+
 WRONG_1 = {
     "the end of the text matches itself, and nothing follows it: look for *earlier* occurrences": lambda *c: _lookup(
         *c, starts=lambda last: range(last + 1, -1, -1), short_too=True) if _ends_only(*c) else [],
     "you take the first occurrence; the latest is the better guess": lambda *c: _lookup(*c, starts=lambda last: range(
         last + 1)),
+    "a longer n-gram is the better guess, even where fewer tokens follow it: at the first n that is found, draft":
+        _longest_of_all,
+    "the occurrence may overlap the end of the text, as in 4 4 4 4; it is only not the end itself": _apart,
+    "where no occurrence has num_tokens tokens after it, take the one with the most": _full_only,
     "the shortest n-gram first, or the last token alone: begin with `ngram` tokens, the better guess":
         lambda *c: _lookup(*c, sizes=lambda most: range(1, most + 1)),
     "when `ngram` tokens stood nowhere, try one token less, down to one": lambda *c: _lookup(
@@ -106,7 +134,8 @@ def _(answer):
            "there is none, the one with the most")
 def _(answer):
     agree(answer, lookup, [([4, 4, 4, 4], 2, 1), ([1, 2, 1, 2, 1, 2], 3, 2), ([3, 1, 2, 8, 9, 1, 2, 1], 3, 1),
-                           ([1, 2, 1], 5, 1)], wrong=WRONG_1)
+                           ([1, 2, 1], 5, 1), ([5, 4, 7, 4, 4, 4], 2, 2), ([2, 7, 8, 9, 1, 2, 1, 2], 3, 2)],
+          wrong=WRONG_1)
 
 
 @ex1.check("a list of plain ints", mistake="a slice of the text is a list already")
@@ -169,7 +198,21 @@ def _kept(value):
     return lambda accuracy, nodes: _best(accuracy, nodes, value)
 
 
+def _next_rank(accuracy, nodes):
+    """The mistake of opening a rank only after the rank before it."""
+    opened, tree = [(0,)], []
+    while opened and len(tree) < nodes:
+        path = max(opened, key=lambda path: _product(accuracy, path))
+        opened.remove(path)
+        tree.append(path)
+        opened += [(*path[:-1], path[-1] + 1)] if path[-1] + 1 < len(accuracy[0]) else []
+        opened += [(*path, 0)] if len(path) < len(accuracy) else []
+    return tree
+
+
 WRONG_5 = {
+    "measured accuracies need not fall from rank to rank: a later rank may be worth more than the one before it":
+        _next_rank,
     "a path is right only if all its guesses are: multiply the accuracies along it; you add them":
         _kept(lambda a, path: sum(a[head][rank] for head, rank in enumerate(path))),
     "a path is right only if all its guesses are; you look at the last guess alone":
@@ -192,8 +235,9 @@ WRONG_5 = {
         lambda a, nodes: [(), *_best(a, nodes - 1, _product)],
 }
 TABLES = [torch.tensor(rows, dtype=torch.float64) for rows in (
-    [[0.6, 0.3], [0.5, 0.1]], [[0.55, 0.2, 0.1], [0.9, 0.04, 0.03], [0.7, 0.2, 0.05]],
-    [[0.5, 0.22, 0.12, 0.07], [0.41, 0.17, 0.11, 0.06], [0.3, 0.14, 0.09, 0.05]])]
+    [[0.6, 0.3], [0.45, 0.1]], [[0.55, 0.2, 0.1], [0.9, 0.04, 0.03], [0.7, 0.2, 0.05]],
+    [[0.5, 0.22, 0.12, 0.07], [0.41, 0.17, 0.11, 0.06], [0.3, 0.14, 0.09, 0.05]],
+    [[0.5, 0.05, 0.23], [0.4, 0.03, 0.15]])]                    # no two paths of equal chance at a budget's edge
 
 
 def _paths(got):
@@ -232,7 +276,7 @@ def _trees(answer, cases):
 @ex5.check("takes the most likely paths", mistake="a path's chance is the product along it")
 def _(answer):
     _trees(answer, [(TABLES[0], 2), (TABLES[0], 3), (TABLES[0], 4), (TABLES[1], 3), (TABLES[1], 5), (TABLES[2], 8),
-                    (TABLES[2], 16)])
+                    (TABLES[2], 16), (TABLES[3], 3), (TABLES[3], 5)])
 
 
 @ex5.check("every path's beginning is in the tree", mistake="a path can be tried only after the path it continues")

@@ -53,6 +53,27 @@ def _given(**change):
     return lambda *case: _descend(*case, **change)
 
 
+def _last_by(p, tokens, parents, uniforms):
+    """The mistake of the next uniform in the row for the last token."""
+    *path, _ = _descend(p, tokens, parents, uniforms)
+    return _descend(p, tokens, parents, [*uniforms[:-1], uniforms[len(path)]])
+
+
+def _remembers(p, tokens, parents, uniforms):
+    """The mistake of keeping rejected tokens at weight 0 further down."""
+    left, node, path = p.clone(), -1, []
+    while True:
+        for child in [i for i, parent in enumerate(parents) if parent == node]:
+            here = left[node + 1]
+            if uniforms[child] < float(here[tokens[child]] / here.sum()):
+                node = child
+                path.append(child)
+                break
+            left[:, tokens[child]] = 0.0
+        else:
+            return [*path, draw(left[node + 1], uniforms[-1])]
+
+
 WRONG_4 = {
     "after a rejected sibling the rest must be made to sum to 1 again: the next one's share is p(x) / what is left":
         _given(share=lambda here, token: float(here[token])),
@@ -63,6 +84,9 @@ WRONG_4 = {
     "the same uniform decides all siblings: uniforms[i] decides node i": _given(which=lambda child, depth: 0),
     "one uniform for each level: siblings would share it; uniforms[i] decides node i":
         _given(which=lambda child, depth: depth),
+    "the last token is drawn with uniforms[-1], which decides no node": lambda *c: _last_by(*c),
+    "a token rejected among one node's children may well come later: each node begins with its whole row of p":
+        lambda *c: _remembers(*c),
     "row i + 1 of p is what the target says after node i, row 0 after the text": _given(row=lambda node: max(node, 0)),
     "accept where the uniform lies *below* the share": _given(passes=lambda u, s: u > s),
     "only the first child is tried: after its rejection comes its sibling": _given(tries=1),

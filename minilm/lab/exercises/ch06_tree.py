@@ -115,7 +115,8 @@ def _(answer):
     agree(Part(answer, NAMES_2, 0), lambda *case: tree_inputs(*case)[0], TREES, wrong=WRONG_POSITIONS)
 
 
-@ex2.check("a node sees the text, its ancestors and itself", mistake="no other branch, no sibling, no child")
+@ex2.check("a node sees the text, its ancestors and itself", mistake="the tokens held, "
+           "every ancestor up to the text, and itself; no other branch, no sibling, no child")
 def _(answer):
     agree(Part(answer, NAMES_2, 1), lambda *case: tree_inputs(*case)[1], TREES, wrong=WRONG_MASK)
 
@@ -182,6 +183,18 @@ def _as_chain(best, tokens, parents):
     return path, best[len(path)]
 
 
+def _by_token(best, tokens, parents):
+    """The mistake of looking for the token in the whole tree, and finding it on another branch."""
+    path, node = [], -1
+    while best[node + 1] in tokens:
+        child = list(tokens).index(best[node + 1])
+        if parents[child] != node:
+            break
+        path.append(child)
+        node = child
+    return path, best[node + 1]
+
+
 def _one_level(best, tokens, parents):
     path = follow(best, tokens, parents)[0][:1]
     return path, best[path[-1] + 1] if path else best[0]
@@ -208,6 +221,8 @@ WRONG_3 = {
     "only the first child is tried; a tree has siblings so that the second can be right": _first_child,
     "a node counts only if its parent was accepted: this one is right after a parent that is not": _any_right,
     "the tree is read as a chain: node i need not continue node i - 1; ask `parents`": _as_chain,
+    "a token may stand on several branches, and the first is not the one where you stand: look among the children":
+        _by_token,
     "you stop after one node; go on from there": _one_level,
     "part of a branch is worth having, too: it need not be right down to a leaf": _to_a_leaf,
     "best[i + 1] is what comes *after* node i; a node is judged by the row of its parent": _shifted,
@@ -226,6 +241,7 @@ SCENES = [
     ([7, 8, 3, 9], [7, 6, 8], [-1, 0, 0]), ([7, 1, 8, 4, 9], [6, 7, 1, 8], [-1, -1, 0, 1]),
     ([7, 8, 1, 3, 5], [7, 6, 9, 1], [-1, -1, 0, 1]), ([7, 8, 2, 9, 4, 5], [7, 5, 8, 6, 9], [-1, -1, 0, 0, 2]),
     ([3, 8, 4, 2, 4, 6, 1, 9], [2, 3, 8, 8, 4, 5, 6], [-1, -1, 0, 1, 1, 4, 4]),
+    ([7, 4, 1, 5, 9], [6, 7, 1, 1], [-1, -1, 0, 1]),
     ([5, 6, 7, 1, 6, 2, 8, 9], [4, 5, 6, 7, 6, 1, 8], [-1, -1, 0, 1, 1, 2, 3]),
 ]
 
