@@ -11,8 +11,8 @@ ex5 = Exercise(
     "07.5",
     "A trie that drafts",
     answer="NgramTrie(longest)",
-    task="insert(tokens), 7 of the lines: count every n-gram up to `longest`; retrieve(text, match, reach), the others: "
-         "what followed most often",
+    task="insert(tokens), 7 of the lines: count every n-gram up to `longest`; retrieve(text, match, reach), the others:"
+         " what followed most often",
     hints=(
         "Which n-grams begin at the text's third token? And which node says how often `the small` was seen: one that "
         "belongs to `the small map`, too?",
