@@ -40,17 +40,18 @@ def race(course: Course, contestants: list[Contestant] | None = None, *, rounds:
          on_update: Callable[[list[Result]], None] = lambda results: None) -> list[Result]:
     """Run all contestants `rounds` times in turn, after one warm-up each, and compare them with the baseline.
 
-    Every round runs everyone once, so that a slow spell of the machine hits all alike; `speed_up` is the median over
-    rounds of baseline time / own time. `on_update` is called with the results after every single run.
+    Every round runs everyone once, so that a slow spell of the machine hits all alike, and each begins with another
+    one, so that nobody always runs after the same. `speed_up` is the median over rounds of baseline time / own time.
+    `on_update` is called with the results after every single run.
     """
     check_race(course, rounds)
     contestants = chosen(course) if contestants is None else contestants
     results = [Result(c) for c in contestants]
     baseline = next(r for r in results if r.contestant.name == BASELINE)
-    for warm_up in (True, *[False] * rounds):
-        for result in results:
+    for number in range(rounds + 1):                                    # round 0 is the warm-up
+        for result in rotated(results, number):
             generation = result.contestant.run(course)
-            if not warm_up:
+            if number:
                 result.seconds.append(generation.stats.seconds)
                 result.tokens, result.new_tokens = generation.tokens, len(generation.tokens)
                 result.tokens_per_pass = generation.stats.tokens_per_pass
@@ -66,6 +67,12 @@ def check_race(course: Course, rounds: int) -> None:
     if course.max_new_tokens < 1:
         raise ValueError(f"a race needs at least one new token; it is {course.max_new_tokens}")
     check_request(course.model, course.prompt, course.max_new_tokens)
+
+
+def rotated(runners: list, number: int) -> list:
+    """The same runners, beginning with another one in every round."""
+    first = number % len(runners)
+    return runners[first:] + runners[:first]
 
 
 def _compare(results: list[Result], baseline: Result) -> None:

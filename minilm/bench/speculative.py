@@ -14,7 +14,7 @@ from minilm.bench.contestants import BASELINE, Course
 from minilm.decoding import autoregressive, speculative
 from minilm.generation import Generation
 from minilm.model import GPT
-from minilm.race import counted
+from minilm.race import counted, rotated
 from minilm.sampling import Sampling
 from minilm.tokenizer import Tokenizer
 from minilm.training import prompts as prompt_maker
@@ -70,14 +70,15 @@ def contestants(model: GPT, tokenizer: Tokenizer, new_tokens: int,
 
 def timed(kind: str, temperature: float, runs: dict, asked: list[list[int]], rounds: int) -> list[dict]:
     """A row for each run over all prompts; after a warm-up, every round times all of them in turn, prefill included.
+    Each round begins with another one: what has just run before leaves its mark on memory and on the other core.
 
     Sampled texts differ in length from run to run, so what counts is the time for a token; each round has its seed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     tokens, passes = dict.fromkeys(runs, 0), dict.fromkeys(runs, 0)
     for seed in range(rounds + 1):
-        for name, run in runs.items():
-            stats = [run(prompt, seed).stats for prompt in asked]
+        for name in rotated(list(runs), seed):
+            stats = [runs[name](prompt, seed).stats for prompt in asked]
             if seed:
                 seconds[name].append(sum(s.seconds for s in stats) / sum(s.new_tokens for s in stats))
                 tokens[name] += sum(s.new_tokens for s in stats)
