@@ -9,6 +9,7 @@
     exit_losses, exit_cost, edit_tasks      what `exits` stands on
     speculative speculation by every drafter, beside plain decoding and `transformers`' assisted generation
     lossless    greedy speculation is plain decoding token by token: every drafter, float64 and float32
+    lookahead_steps     how many passes lookahead saves, by window, n-gram and guesses (`minilm bench lookahead`)
     serving     many requests: the engine, one at a time, static batches, `transformers`' continuous batching; memory
     reservations where KV memory goes under contiguous reservations and under blocks
     drafters    which ways to draft go with a model
@@ -22,7 +23,7 @@ ROUNDS = 7
 # Each benchmark and the options that mean something to it; --record goes with all.
 BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",),
               "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"), "lossless": ("model",),
-              "serving": ("rounds",)}
+              "serving": ("rounds",), "lookahead": ()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +64,10 @@ def run(args: argparse.Namespace) -> int:
     elif args.what == "speculative":
         from minilm.bench import speculative as benchmark
         measured = benchmark.measure(*args.model or [], rounds=rounds)
+        shown = benchmark.show(measured)
+    elif args.what == "lookahead":
+        from minilm.bench import lookahead_steps as benchmark
+        measured = benchmark.measure()
         shown = benchmark.show(measured)
     elif args.what == "serving":
         from minilm.bench import serving as benchmark

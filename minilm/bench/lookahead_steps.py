@@ -2,7 +2,7 @@
 
 Two sets of held-out prompts: "python", requests for a function or a class, and "mixed", all kinds alike.
 """
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import minilm
 from minilm.decoding.lookahead import lookahead
@@ -46,7 +46,7 @@ def steps_saved(model: GPT, prompts: Iterable[Sequence[int]], max_new_tokens: in
 
 def measure(name: str = "minilm-14m", *, grid: Sequence[tuple[int, int, int]] = GRID, python: int = PYTHON_PROMPTS,
             mixed: int = MIXED_PROMPTS, new_tokens: int = NEW_TOKENS, pool_from_prompt: Sequence[bool] = (False, True),
-            say=lambda line: None) -> dict:
+            say: Callable[[str], None] = print) -> dict:
     """Every setting of the grid on both sets: rows of settings and counts, and the best of each set."""
     model, tokenizer = minilm.load(name)
     sets = prompt_sets(tokenizer, python, mixed)
@@ -63,5 +63,15 @@ def measure(name: str = "minilm-14m", *, grid: Sequence[tuple[int, int, int]] = 
                     f"{counts['saved']:.3f}x, {counts['fed']:.0f} tokens a pass")
     best = {which: max((row for row in rows if row["prompts"] == which), key=lambda row: row["saved"])
             for which in sets}
-    return {"model": name, "new_tokens": new_tokens, "num_prompts": {which: len(p) for which, p in sets.items()},
-            "rows": rows, "best": best}
+    return {"benchmark": "lookahead", "model": name, "new_tokens": new_tokens,
+            "num_prompts": {which: len(prompts) for which, prompts in sets.items()}, "rows": rows, "best": best}
+
+
+def show(measured: dict) -> str:
+    """The best setting of each set, as a few lines of text."""
+    lines = [f"{measured['model']}, greedy, up to {measured['new_tokens']} new tokens: passes of plain decoding over "
+             "passes of lookahead, at the best (W, N, G)"]
+    for which, row in measured["best"].items():
+        lines.append(f"{which:7} {row['saved']:.2f} × over {measured['num_prompts'][which]} prompts at "
+                     f"({row['window']}, {row['ngram']}, {row['guesses']}), {row['fed']:.0f} tokens a pass")
+    return "\n".join(lines)
