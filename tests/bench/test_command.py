@@ -3,7 +3,18 @@ import json
 
 import pytest
 
-from minilm.bench import BENCHMARKS, decode, exits, few_rows, limits, record
+from minilm.bench import (
+    BENCHMARKS,
+    decode,
+    exits,
+    few_rows,
+    limits,
+    lookahead_steps,
+    lossless,
+    record,
+    serving,
+    speculative,
+)
 from minilm.bench.limits import Limits
 from minilm.cli import main
 
@@ -27,6 +38,10 @@ def calls(monkeypatch):
     monkeypatch.setattr(exits, "measure_losses", note("exit-losses", {}))
     speeds = {"delta": 0.1, "epsilon": 0.05, "rounds": 1, "prompts": 1, "rows": []}
     monkeypatch.setattr(exits, "measure_speed", note("exits", speeds))
+    for name, module in (("speculative", speculative), ("lossless", lossless), ("serving", serving),
+                         ("lookahead", lookahead_steps)):
+        monkeypatch.setattr(module, "measure", note(name, {}))
+        monkeypatch.setattr(module, "show", lambda measured: "measured")
     return seen
 
 
@@ -37,10 +52,22 @@ def calls(monkeypatch):
     ("decode --model a b --rounds 2 --device cuda", ("decode", ["a", "b"], {"rounds": 2, "device": "cuda"})),
     ("linear --rounds 5", ("linear", {"rounds": 5})),
     ("exit-losses", ("exit-losses", {})),
-    ("exits --rounds 2", ("exits", {"rounds": 2}))])
+    ("exits --rounds 2", ("exits", {"rounds": 2})),
+    ("speculative", ("speculative", {"rounds": 7})),
+    ("speculative --model a --rounds 2", ("speculative", "a", {"rounds": 2})),
+    ("lossless", ("lossless", {})),
+    ("lossless --model a", ("lossless", {"name": "a"})),
+    ("serving --rounds 2", ("serving", {"rounds": 2})),
+    ("lookahead", ("lookahead", {}))])
 def test_options_reach_the_benchmark(calls, line, call):
     assert main(["bench", *line.split()]) == 0
     assert calls == [call]
+
+
+@pytest.mark.parametrize("what", ["speculative", "lossless"])
+def test_one_model_at_a_time(calls, capsys, what):
+    assert main(["bench", what, "--model", "a", "b"]) == 2
+    assert capsys.readouterr().err == f"minilm: `minilm bench {what}` takes one model; it got 2\n" and not calls
 
 
 @pytest.mark.parametrize("what", BENCHMARKS)
