@@ -54,17 +54,15 @@ class DraftModel(Chain):
         feed = text[len(self.read):]                            # what the draft has not read: all of it at the start
         while len(tokens) < limit:
             logits = self._read(feed)
-            if sampling.greedy:
-                token = int(logits.argmax())
-            else:
-                probs.append(sampling.probs(logits))
-                token = draw(probs[-1], uniform(generator))
+            q = sampling.probs(logits)
+            token = int(q.argmax()) if sampling.greedy else draw(q, uniform(generator))
             tokens.append(token)
+            probs.append(q)
             if self.confidence and float(torch.softmax(logits, -1)[token]) < self.confidence:
                 break
             feed = [token]
         self.guess = text + tokens
-        return Draft(tokens, torch.stack(probs) if probs else None)
+        return Draft(tokens, torch.stack(probs) if probs and not sampling.greedy else None)
 
     def _read(self, feed: list[int]) -> Tensor:
         """Feed tokens to the draft; logits[V] after the last."""
