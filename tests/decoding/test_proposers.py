@@ -125,6 +125,8 @@ def check_lookup():
     assert lookup([1, 2, 3, 9, 1, 2, 3, 7, 5, 1, 2, 3], 2, 3) == [7, 5]
     assert lookup([1, 2, 3], 4, 3) == []
     assert lookup([7, 7, 7, 7], 2, 1) == [7, 7]
+    assert lookup([1, 2, 9, 3, 2], 2, 3) == [9, 3] and lookup([1, 2, 9, 3, 2], 2, 3, 2) == []
+    assert lookup([1, 2, 9, 1, 2], 1, 3, 2) == [9]
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
         text = torch.randint(3, (int(torch.randint(1, 14, (), generator=generator)),), generator=generator).tolist()
@@ -196,6 +198,7 @@ def test_mutant_is_rejected(mutant, monkeypatch):
     (lambda: choose_tree(torch.tensor([[0.5, 1.5]]), 2), "in [0, 1]"),
     (lambda: PromptLookup(0), "num_tokens"),
     (lambda: PromptLookup(4, 0), "ngram"),
+    (lambda: PromptLookup(4, 2, 3), "min_ngram, 3, is more than ngram, 2"),
     (lambda: SelfSpeculative(0), "exit_layer"),
     (lambda: SelfSpeculative(2, 0), "num_tokens"),
     (lambda: spec.speculative(TARGET, [5], 4, SelfSpeculative(4)), "below the model's 4 layers"),
