@@ -62,7 +62,7 @@ class KVCache:
     def _hold(self, numbers: Tensor) -> None:
         """numbers[2, L, B, K, S, D]: keys, then values, of all layers in one piece, so that one call can move them."""
         self._all = numbers
-        self._keys, self._values = (list(half) for half in numbers)                             # (B, K, S, D) each
+        self._keys, self._values = ([numbers[half, layer] for layer in range(numbers.shape[1])] for half in (0, 1))
 
     def branch(self, parents: list[int]) -> None:
         """The next pass feeds a tree: token i continues token parents[i] < i of the same pass, or what is held (-1).

@@ -156,6 +156,7 @@ def slow_walk(losses: list[list[float]], thresholds, delta, epsilon) -> list:
        st.sampled_from([0.05, 0.3]), st.sampled_from([0.5, 1.0]))
 @example([2, 30, 0], 0.2, 0.05, 1.0)
 @example([30, 2], 0.2, 0.05, 1.0)
+@example([3, 3, 3], 0.1, 0.05, 1.0)         # p = 0.021: between epsilon and a third of it
 def check_walk(counts, delta, epsilon, size):
     """Any losses, in any order: the walk stops at the first that fails, though a later one would pass."""
     losses = [[size * (i < count) for count in counts] for i in range(100)]
