@@ -54,15 +54,18 @@ class DraftModel(Chain):
         feed = text[len(self.read):]                            # what the draft has not read: all of it at the start
         while len(tokens) < limit:
             logits = self._read(feed)
-            q = sampling.probs(logits)
-            token = int(q.argmax()) if sampling.greedy else draw(q, uniform(generator))
+            if sampling.greedy:
+                token = int(logits.argmax())                    # no law to remember
+            else:
+                q = sampling.probs(logits)
+                token = draw(q, uniform(generator))
+                probs.append(q)
             tokens.append(token)
-            probs.append(q)
             if self.confidence and float(torch.softmax(logits, -1)[token]) < self.confidence:
                 break
             feed = [token]
         self.guess = text + tokens
-        return Draft(tokens, torch.stack(probs) if probs and not sampling.greedy else None)
+        return Draft(tokens, torch.stack(probs) if probs else None)
 
     def _read(self, feed: list[int]) -> Tensor:
         """Feed tokens to the draft; logits[V] after the last."""

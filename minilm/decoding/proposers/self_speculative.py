@@ -34,12 +34,15 @@ class SelfSpeculative:
         self.states, feed = [], text[-1]
         for _ in range(min(self.num_tokens, limit)):
             logits = self.model.head(self._first_layers(feed)[0, 0])
-            q = sampling.probs(logits)
-            feed = int(q.argmax()) if sampling.greedy else draw(q, uniform(generator))
+            if sampling.greedy:
+                feed = int(logits.argmax())                     # no law to remember
+            else:
+                q = sampling.probs(logits)
+                feed = draw(q, uniform(generator))
+                probs.append(q)
             tokens.append(feed)
-            probs.append(q)
         self.cache.truncate(start)                              # verification fills the same slots of the layers above
-        return Draft(tokens, torch.stack(probs) if probs and not sampling.greedy else None)
+        return Draft(tokens, torch.stack(probs) if probs else None)
 
     def _first_layers(self, token: int) -> Tensor:
         """One token through the drafting layers, whose keys and values go into the target's cache."""
