@@ -15,6 +15,7 @@ from minilm.bench.contestants import Course
 from minilm.bench.reservations import SIZES, lengths, serve
 from minilm.decoding import autoregressive
 from minilm.model import GPT
+from minilm.race import rotated
 from minilm.serving import Engine, Step
 from minilm.training import prompts as prompt_maker
 from minilm.training.sampler import LeftPaddedCache
@@ -78,10 +79,10 @@ def measure(*, count: int = 64, rounds: int = 5, on_update: Callable[[str], None
         runs["transformers, generate_batch"] = lambda: peer.generate_batch(requests)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     made = {name: run() for name, run in runs.items()}                                          # warm-up
-    for _ in range(rounds):
-        for name, run in runs.items():
+    for number in range(rounds):
+        for name in rotated(list(runs), number):
             started = time.perf_counter()
-            run()
+            runs[name]()
             seconds[name].append(time.perf_counter() - started)
     tokens, rows = sum(new for _, new in requests), []
     for name in runs:
