@@ -44,10 +44,12 @@ class KVCache:
 
     `capacity` (tokens) defaults to the model's `max_positions`. Memory: 2 · L · B · K · (capacity + spare) · D numbers.
     spare: room for the branches of a tree (see `branch`), which are all held until one is kept.
+    memory: where to hold it, [2, L, B, K, capacity + spare or more, D], when it should be in a place of your own.
     """
 
     def __init__(self, config, batch_size: int = 1, *, capacity: int | None = None, spare: int = 0,
-                 dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):
+                 dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
+                 memory: Tensor | None = None):
         capacity = config.max_positions if capacity is None else capacity
         if not 1 <= capacity <= config.max_positions:
             raise ValueError(f"capacity must be from 1 to the model's max_positions, {config.max_positions}; "
@@ -55,7 +57,7 @@ class KVCache:
         self.capacity, self.spare = capacity, spare
         self.length = 0
         shape = (2, config.num_layers, batch_size, config.num_kv_heads, capacity + spare, config.head_size)
-        self._hold(torch.empty(shape, dtype=dtype, device=device))
+        self._hold(torch.empty(shape, dtype=dtype, device=device) if memory is None else memory)
         self._mask: Tensor | None = None
         self._parents: list[int] | None = None
 
@@ -77,7 +79,7 @@ class KVCache:
         end = self.length + num_tokens
         self._mask = None
         if self._parents is not None:
-            depths, sees = _ancestors(self._parents)
+            depths, sees = ancestry(self._parents)
             self._parents = None
             _check_room(self.length, int(depths.max()) + 1, self.capacity)
             _check_room(self.length, num_tokens, self.capacity + self.spare)
@@ -139,7 +141,7 @@ class KVCache:
         return sum(2 * self.keys(layer).numel() * keys.element_size() for layer, keys in enumerate(self._keys))
 
 
-def _ancestors(parents: list[int]) -> tuple[Tensor, Tensor]:
+def ancestry(parents: list[int]) -> tuple[Tensor, Tensor]:
     """(depth[T], sees[T, T]) of a tree's tokens: how many ancestors each has; itself and its ancestors as a mask."""
     paths: list[list[int]] = []
     for token, parent in enumerate(parents):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minilm.cache import Cache, FullAttention
+from minilm.cache import Cache, FullAttention, KVCache
 from minilm.linear import Linear, linear
 
 _ROPE_NEEDS = {                                                     # what each kind of rope_scaling must tell
@@ -245,6 +245,14 @@ class GPT(nn.Module):
         Raises ValueError when ids are no batch of token ids, or stand past the cache's or the model's last position.
         """
         return self.head(self.hidden(ids, cache))
+
+    def read(self, tokens: list[int], cache: Cache) -> Tensor:
+        """One text's next tokens -> hidden[T, d] after each of them, which join what the cache holds."""
+        return self.hidden(torch.tensor([tokens], device=self.device), cache)[0]
+
+    def new_cache(self, capacity: int | None = None, spare: int = 0) -> KVCache:
+        """An empty cache for one text, on this model's device and in its dtype; see `KVCache`."""
+        return KVCache(self.config, capacity=capacity, spare=spare, dtype=self.dtype, device=self.device)
 
     def num_parameters(self) -> int:
         """How many numbers were trained; a tied vocabulary matrix counts once."""

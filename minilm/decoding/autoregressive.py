@@ -1,7 +1,6 @@
 """Plain decoding: read the prompt once, then one forward pass for every new token. The baseline of the whole course."""
 import torch
 
-from minilm.cache import KVCache
 from minilm.generation import Generation, Recorder, check_request
 from minilm.model import GPT
 from minilm.sampling import Sampling, choose
@@ -19,12 +18,11 @@ def autoregressive(model: GPT, prompt: list[int], max_new_tokens: int, *, sampli
     """
     check_request(model, prompt, max_new_tokens)
     out = Recorder(prompt, max_new_tokens, eos)
-    cache = KVCache(model.config, capacity=len(prompt) + max_new_tokens, dtype=model.dtype, device=model.device)
+    cache = model.new_cache(len(prompt) + max_new_tokens)
     feed = prompt                                               # prefill: the whole prompt in the first pass
     while not out.done:
         context = cache.length
-        hidden = model.hidden(torch.tensor([feed], device=model.device), cache)
-        logits = model.head(hidden[0, -1])                      # (V,): only the last token is followed by a new one
+        logits = model.head(model.read(feed, cache)[-1])        # (V,): only the last token is followed by a new one
         token = choose(logits, sampling, generator)
         out.emit(len(feed), context, [token])
         feed = [token]                                          # decode: one token a pass

@@ -52,7 +52,7 @@ def jacobi(model: GPT, prompt: list[int], max_new_tokens: int, *, block: int = 1
     check_request(model, prompt, max_new_tokens)
     _check_count("block", block, 1)
     out = Recorder(prompt, max_new_tokens, eos)
-    cache = KVCache(model.config, capacity=len(prompt) + max_new_tokens, dtype=model.dtype, device=model.device)
+    cache = model.new_cache(len(prompt) + max_new_tokens)
     guess, blocks = [], -1
     while not out.done:
         context = cache.length
@@ -62,7 +62,7 @@ def jacobi(model: GPT, prompt: list[int], max_new_tokens: int, *, block: int = 1
         if not guess:
             guess, blocks = first_guess(prompt, min(block, max_new_tokens - len(out.tokens))), blocks + 1
         feed = [out.tokens[-1], *guess[:-1]]
-        renewed = model(torch.tensor([feed], device=model.device), cache)[0].argmax(-1).tolist()
+        renewed = model.head(model.read(feed, cache)).argmax(-1).tolist()
         right = next((i for i, pair in enumerate(zip(guess, renewed, strict=True)) if pair[0] != pair[1]), len(guess))
         fixed = min(right + 1, len(guess))                      # what follows right guesses is right too
         cache.truncate(context + fixed)
@@ -159,8 +159,8 @@ def lookahead(model: GPT, prompt: list[int], max_new_tokens: int, *, window: int
     _check_lookahead(model, prompt, max_new_tokens, window, ngram, guesses, pool_from_prompt)
     reach = window + ngram - 2                                  # positions that the window takes, the last token's too
     out, pool, ahead = Recorder(prompt, max_new_tokens, eos), NgramPool(guesses), Window(prompt, window, ngram)
-    cache = KVCache(model.config, capacity=min(model.config.max_positions, len(prompt) + max_new_tokens + reach),
-                    spare=(window + guesses) * (ngram - 1), dtype=model.dtype, device=model.device)
+    cache = model.new_cache(min(model.config.max_positions, len(prompt) + max_new_tokens + reach),
+                            spare=(window + guesses) * (ngram - 1))
     for i in range(len(prompt) - ngram + 1 if pool_from_prompt else 0):
         pool.add(prompt[i : i + ngram])
     while not out.done:
@@ -196,9 +196,9 @@ def both_branches(model: GPT, cache: KVCache, branch: Draft, draft: Draft,
     """
     first, n = len(branch.tokens), len(draft.tokens)
     cache.branch([*branch.parents, *(first + parent if parent >= 0 else 0 for parent in draft.parents)])
-    states = model.hidden(torch.tensor([[*branch.tokens, *draft.tokens]], device=model.device), cache)[0]   # (T, d)
-    logits = model.head(states[[0, *range(first, first + n), *range(first - width, first)]])
-    return logits[: n + 1], logits[n + 1 :]
+    states = model.read([*branch.tokens, *draft.tokens], cache)                         # (T, d)
+    logits = model.head(torch.cat((states[first - width : first], states[:1], states[first : first + n])))
+    return logits[width:], logits[:width]
 
 
 def merge(sequences: Sequence[Sequence[int]]) -> Draft:
@@ -218,8 +218,7 @@ def merge(sequences: Sequence[Sequence[int]]) -> Draft:
 def _prefill(model: GPT, prompt: list[int], cache: KVCache, sampling: Sampling,
              generator: torch.Generator | None) -> int:
     """Read the prompt; the first new token."""
-    hidden = model.hidden(torch.tensor([prompt], device=model.device), cache)
-    return choose(model.head(hidden[0, -1]), sampling, generator)
+    return choose(model.head(model.read(prompt, cache)[-1]), sampling, generator)
 
 
 def _check_count(name: str, value: int, least: int) -> None:

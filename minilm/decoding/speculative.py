@@ -29,6 +29,11 @@ class Draft:
     probs: Tensor | None = None
     parents: list[int] | None = None
 
+    @property
+    def rooted(self) -> list[int] | None:
+        """`parents` as the pass sees them, where the text's last token comes first and every guess one later."""
+        return None if self.parents is None else [-1, *(parent + 1 for parent in self.parents)]
+
 
 class Proposer(Protocol):
     """Where drafts come from. Greedy decoding asks for greedy drafts; sampling and generator are the run's own."""
@@ -51,7 +56,7 @@ class Chain:
         pass
 
     def verify(self, model: GPT, cache: KVCache, ids: list[int]) -> Tensor:
-        return model.hidden(torch.tensor([ids], device=model.device), cache)[0]
+        return model.read(ids, cache)
 
 
 @dataclass
@@ -77,22 +82,21 @@ def speculative(model: GPT, prompt: list[int], max_new_tokens: int, proposer: Pr
     if rule not in RULES:
         raise ValueError(f"rule is one of {', '.join(RULES)}; it is {rule!r}")
     out = Recorder(prompt, max_new_tokens, eos)
-    cache = KVCache(model.config, capacity=len(prompt) + max_new_tokens, spare=SPARE, dtype=model.dtype,
-                    device=model.device)
+    cache = model.new_cache(len(prompt) + max_new_tokens, SPARE)
     proposer.start(model, cache)
     hidden = None
     while not out.done:
         context = cache.length
         if hidden is None:                                                      # prefill: the prompt, nothing drafted
-            hidden = model.hidden(torch.tensor([prompt], device=model.device), cache)[0, -1]
+            hidden = model.read(prompt, cache)[-1]
             out.emit(len(prompt), 0, [choose(model.head(hidden), sampling, generator)], SpeculativePass)
             continue
         text = prompt + out.tokens
         room = max_new_tokens - len(out.tokens) - 1                            # the pass itself gives one more
         draft = proposer.propose(text, room, hidden, sampling, generator) if room else Draft()
-        _check_draft(draft, room, rule)
+        check_draft(draft, room, rule)
         if draft.parents is not None:
-            cache.branch([-1, *(parent + 1 for parent in draft.parents)])
+            cache.branch(draft.rooted)
         states = proposer.verify(model, cache, [text[-1], *draft.tokens])       # (n + 1, d)
         path, last = decide(model.head(states), draft, sampling, rule, generator)
         cache.keep(context, [0, *(node + 1 for node in path)])
@@ -141,7 +145,7 @@ def _greedy_path(best: list[int], draft: Draft) -> tuple[list[int], int]:
     return path, best[node + 1]
 
 
-def _check_draft(draft: Draft, room: int, rule: str) -> None:
+def check_draft(draft: Draft, room: int, rule: str) -> None:
     """Raise ValueError when a proposer drafts what can't be verified."""
     depth: Sequence[int] = range(1, len(draft.tokens) + 1)
     if draft.parents is not None:

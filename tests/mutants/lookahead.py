@@ -51,9 +51,10 @@ LOOKAHEAD = [
          "if parent >= 0 else -1"),
     edit("the window sees the guesses", MASK, *BOTH, "cache.branch(",
          "cache.branch(list(range(-1, first + n - 1)) if n else "),
-    edit("a guess is judged by its own token", LAW, *BOTH, "[0, *range(first, first + n)",
-         "[*range(first, first + n), 0"),
-    edit("the oldest row is renewed", TRACE, *BOTH, "range(first - width, first)", "range(width)"),
+    edit("a guess is judged by its own token", LAW, *BOTH, "states[:1], states[first : first + n]",
+         "states[first : first + n], states[:1]"),
+    edit("the oldest row is renewed", TRACE, *BOTH, "states[first - width : first]",
+         "states[:width]"),
     # guesses
     edit("guesses do not share what they begin with", "check_merge", la, "merge", "if prefix not in where:",
          "if True:"),

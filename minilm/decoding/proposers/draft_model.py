@@ -36,7 +36,7 @@ class DraftModel(Chain):
             raise ValueError(f"the draft's vocabulary has {self.draft.config.vocab_size} tokens and the target's "
                              f"{model.config.vocab_size}: they do not share a tokenizer")
         capacity = min(cache.capacity, self.draft.config.max_positions)
-        self.cache = KVCache(self.draft.config, capacity=capacity, dtype=self.draft.dtype, device=self.draft.device)
+        self.cache = self.draft.new_cache(capacity)
         self.read: list[int] = []                               # the tokens in the draft's cache
         self.guess: list[int] = []                              # the last text with all that was drafted after it
         self.length = self.num_tokens
@@ -69,6 +69,6 @@ class DraftModel(Chain):
 
     def _read(self, feed: list[int]) -> Tensor:
         """Feed tokens to the draft; logits[V] after the last."""
-        states = self.draft.hidden(torch.tensor([feed], device=self.draft.device), self.cache)
+        state = self.draft.read(feed, self.cache)[-1]
         self.read += feed
-        return self.draft.head(states[0, -1])
+        return self.draft.head(state)

@@ -1,0 +1,219 @@
+"""Passes as CUDA graphs: the launches of a whole pass recorded once, and from then on sent to the GPU in one call.
+
+A small model's pass is some hundred small kernels, and a GPU runs each faster than Python can ask for it. A graph holds
+all of them, but with the addresses and shapes that it was recorded with. So everything stays in one place here: the
+cache is memory that never moves, and what changes from pass to pass (ids, positions, which slots, who sees whom)
+travels to fixed tensors before a replay. Shapes are rounded up to a few sizes, with a graph for each, recorded when it
+is first needed; what pads them writes where nothing is kept and is seen by nobody.
+
+`Captured(model)` decodes in place of the model, one text at a time, with any decoder. Without a GPU it runs the same
+padded passes unrecorded: slower than the model itself, and a way to test them.
+"""
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minilm.cache import Cache, KVCache, _check_room
+from minilm.model import GPT, GPTConfig
+
+WIDEST = 256            # tokens of a pass; a longer prompt is read in several
+LEAST_REACH = 128       # slots: below this, a shorter attention saves nothing
+
+
+def size_for(least: int) -> int:
+    """The smallest of 1, 2, 3, 4, 6, 8, 12, 16, 24, ... that is at least `least`: at most half as much again."""
+    power = 1 << (least - 1).bit_length()
+    return power * 3 // 4 if power >= 4 and power * 3 // 4 >= least else power
+
+
+class StaticCache(KVCache):
+    """A `KVCache` in memory that its model's graphs know. Plain passes may use it in turns with recorded ones."""
+
+    def __init__(self, config: GPTConfig, memory: Tensor, capacity: int | None, spare: int):
+        super().__init__(config, capacity=capacity, spare=spare, memory=memory)
+
+    def places(self, num_tokens: int) -> tuple[list[int], list[int] | None]:
+        """(depth[T] after the text, sees[T] as bits or None for a chain) of the next tokens; see `branch`.
+
+        Bit j of sees[i] says that token i sees token j of the same pass. Raises ValueError when they don't fit.
+        """
+        parents, self._parents = self._parents, None
+        if parents is None:
+            _check_room(self.length, num_tokens, self.capacity)
+            return list(range(num_tokens)), None
+        depths, sees = [], []
+        for token, parent in enumerate(parents):
+            if not -1 <= parent < token:
+                raise ValueError(f"token {token} of a tree must continue an earlier one, or -1; it continues {parent}")
+            depths.append(depths[parent] + 1 if parent >= 0 else 0)
+            sees.append((sees[parent] if parent >= 0 else 0) | 1 << token)
+        _check_room(self.length, max(depths) + 1, self.capacity)
+        _check_room(self.length, num_tokens, self.capacity + self.spare)
+        return depths, sees
+
+
+class Recorded:
+    """One pass of `width` tokens that may see the first `reach` slots; to the model, the cache that it runs with.
+
+    What changes comes in one row of whole numbers: ids[width], positions[width], the tokens held; for a tree also
+    sees[width, words], 64 bits a word, as in `StaticCache.places`.
+    """
+
+    def __init__(self, model: GPT, memory: Tensor, width: int, reach: int, tree: bool, pool: tuple | None):
+        device = memory.device
+        self.model, self.memory, self.width, self.reach, self.tree, self.pool = model, memory, width, reach, tree, pool
+        self.words = (width // 64 + 1) if tree else 0           # one bit more than tokens: it stays 0
+        row = torch.zeros(2 * width + 1 + width * self.words, dtype=torch.int64)
+        self.staged = row.pin_memory() if device.type == "cuda" else row
+        self.numbers = self.staged.numpy()                      # the same memory: writing here costs no launch
+        self.bits = self.numbers[2 * width + 1 :].view(np.uint8)
+        self.inputs = self.staged.to(device)
+        self.slot = torch.arange(reach, device=device)
+        self.bit = torch.arange(64, device=device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.copied = torch.cuda.Event() if device.type == "cuda" else None
+
+    def __call__(self, tokens: list[int], held: int, depths: list[int], sees: list[int] | None) -> Tensor:
+        """hidden[width, d] after the tokens, in memory that the next pass writes over."""
+        self._stage(tokens, held, depths, sees)
+        if self.pool is None:
+            return self._run()
+        if self.graph is None:
+            self._record()
+        self.graph.replay()
+        return self.states
+
+    def _stage(self, tokens: list[int], held: int, depths: list[int], sees: list[int] | None) -> None:
+        """Send what changes to the device. Padding: token 0 after the others, which sees what is held, and itself."""
+        if self.copied is not None:
+            self.copied.synchronize()                           # the last pass has read what stands here
+        T, numbers = len(tokens), self.numbers
+        numbers[:T] = tokens
+        numbers[T : self.width] = 0
+        numbers[self.width : self.width + T] = depths
+        numbers[self.width + T : 2 * self.width] = 0
+        numbers[self.width : 2 * self.width] += held
+        numbers[2 * self.width] = held
+        if self.tree:
+            rows = [*sees, *(1 << token for token in range(T, self.width))]
+            self.bits[:] = np.frombuffer(b"".join(row.to_bytes(8 * self.words, "little") for row in rows), np.uint8)
+        self.inputs.copy_(self.staged, non_blocking=True)
+        if self.copied is not None:
+            self.copied.record()
+
+    def _record(self) -> None:
+        """Run once, so that libraries set themselves up, then again while the launches are written down."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self._run()
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, pool=self.pool):
+            self.states = self._run()
+
+    def _run(self) -> Tensor:
+        """The pass itself: only work on the device, with nothing decided on the way."""
+        width = self.width
+        ids, self.positions = self.inputs[:width], self.inputs[width : 2 * width]
+        held = self.inputs[2 * width : 2 * width + 1]
+        self.slots = held + self.slot[:width]
+        sees = self._tree_sees(held) if self.tree else self.slot <= self.slots[:, None]             # (width, reach)
+        bias = torch.zeros_like(sees, dtype=self.memory.dtype).masked_fill_(~sees, float("-inf"))
+        groups = self.model.config.num_heads // self.model.config.num_kv_heads
+        self.bias = bias.repeat(groups, 1)                                          # (H / K · width, reach)
+        return self.model.hidden(ids[None], self)[0]
+
+    def _tree_sees(self, held: Tensor) -> Tensor:
+        """[width, reach]: everything held; of the pass's own tokens those whose bit is set; nothing after them."""
+        words = self.inputs[2 * self.width + 1 :].view(self.width, self.words, 1)
+        own = (words >> self.bit & 1).view(self.width, -1).bool()
+        columns = torch.cat((torch.ones_like(own[:, :1]), own), dim=1)             # held, own tokens, a bit that is 0
+        return columns[:, (self.slot - held + 1).clamp(0, self.width + 1)]
+
+    # --- what the model asks of a cache ---
+
+    def begin(self, num_tokens: int) -> Tensor:
+        return self.positions
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys, values = self.memory[0, layer], self.memory[1, layer]                 # (1, K, slots, D)
+        keys.index_copy_(2, self.slots, k)
+        values.index_copy_(2, self.slots, v)
+        B, H, T, D = q.shape
+        packed = q.reshape(B, k.shape[1], -1, D)                # the queries that share a head, as rows of it
+        y = F.scaled_dot_product_attention(packed, keys[:, :, : self.reach], values[:, :, : self.reach],
+                                           attn_mask=self.bias)
+        return y.reshape(B, H, T, D)
+
+    def end(self, num_tokens: int) -> None:
+        pass
+
+
+class Captured:
+    """A GPT whose passes over its own cache are CUDA graphs. Everything else is the model's, by the same names.
+
+    It holds memory for one text: `new_cache` hands it out, and what was in it is gone. spare: room for the branches of
+    trees, beside `capacity` tokens (default: the model's max_positions). capture: False runs the same passes without
+    recording them, as it always is on a CPU.
+    """
+
+    def __init__(self, model: GPT, *, capacity: int | None = None, spare: int = WIDEST, capture: bool | None = None):
+        on_gpu = model.device.type == "cuda"
+        if capture and not on_gpu:
+            raise ValueError(f"passes are captured on a CUDA device; this model is on {model.device}")
+        self.model, c = model, model.config
+        self.capacity, self.spare = c.max_positions if capacity is None else capacity, spare
+        slots = size_for(self.capacity + spare + WIDEST)
+        self.memory = torch.zeros((2, c.num_layers, 1, c.num_kv_heads, slots, c.head_size), dtype=model.dtype,
+                                  device=model.device)          # zeros: a slot that nobody sees must hold numbers
+        self.passes: dict[tuple[int, int, bool], Recorded] = {}
+        self._pool = torch.cuda.graph_pool_handle() if on_gpu and capture is not False else None
+        self._cache: StaticCache | None = None
+
+    def __getattr__(self, name: str):
+        return getattr(self.model, name)
+
+    def new_cache(self, capacity: int | None = None, spare: int = 0) -> StaticCache:
+        """An empty cache in this model's memory; the one before is void. Raises ValueError when it is too large."""
+        capacity = self.capacity if capacity is None else capacity
+        if capacity > self.capacity or spare > self.spare:
+            raise ValueError(f"this model was captured with room for {self.capacity} tokens and {self.spare} of trees; "
+                             f"asked for were {capacity} and {spare}: capture it with more")
+        self._cache = StaticCache(self.config, self.memory, capacity, spare)
+        return self._cache
+
+    @torch.inference_mode()
+    def read(self, tokens: list[int], cache: Cache) -> Tensor:
+        """As `GPT.read`, hidden[T, d]. A cache of another make is served by the model as it is.
+
+        Raises RuntimeError for a cache whose memory a newer one has taken, ValueError when the tokens don't fit.
+        """
+        if not isinstance(cache, StaticCache):
+            return self.model.read(tokens, cache)
+        if cache is not self._cache:
+            raise RuntimeError("a captured model holds one text at a time, and new_cache() has been called since: "
+                               "finish one text before the next, or use a second Captured(model)")
+        depths, sees = cache.places(len(tokens))
+        if sees is None and len(tokens) > WIDEST:
+            some = range(0, len(tokens), WIDEST)
+            return torch.cat([self.read(tokens[i : i + WIDEST], cache) for i in some])
+        width = size_for(len(tokens))
+        key = width, max(LEAST_REACH, size_for(cache.length + width)), sees is not None
+        if key not in self.passes:
+            self.passes[key] = Recorded(self.model, self.memory, *key, self._pool)
+        states = self.passes[key](tokens, cache.length, depths, sees)[: len(tokens)].clone()
+        cache.end(len(tokens))
+        return states
+
+    def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        """As `GPT.hidden`, for one text at a time when the cache is this model's own."""
+        if not isinstance(cache, StaticCache):
+            return self.model.hidden(ids, cache)
+        if ids.dim() != 2 or len(ids) != 1:
+            raise ValueError(f"a captured model reads one text at a time, ids[1, T]; got {list(ids.shape)}")
+        return self.read(ids[0].tolist(), cache)[None]
+
+    def __call__(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        return self.head(self.hidden(ids, cache))
