@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minilm.decoding.speculative import Chain, Draft, Proposer, SpeculativePass, _check_draft, decide
+from minilm.decoding.speculative import Chain, Draft, Proposer, SpeculativePass, check_draft, decide
 from minilm.generation import Generation, Pass, Recorder
 from minilm.model import GPT
 from minilm.sampling import Sampling, choose
@@ -152,7 +152,7 @@ class Engine:
             if draft.tokens and type(w.sequence.proposer).verify is not Chain.verify:
                 alone[i] = tokens                               # it verifies in a way of its own
                 continue
-            feeds.append(Feed(table, len(tokens), None if draft.parents is None else _rooted(draft.parents)))
+            feeds.append(Feed(table, len(tokens), draft.rooted))
             ids += tokens
         contexts = [w.sequence.table.length for w in work]
         states = iter(())
@@ -163,7 +163,7 @@ class Engine:
             if i in alone:
                 view = PagedSequence(self.cache, w.sequence.table)
                 if draft.parents is not None:
-                    view.branch(_rooted(draft.parents))
+                    view.branch(draft.rooted)
                 own = w.sequence.proposer.verify(self.model, view, alone[i])
             else:
                 own = next(states)
@@ -180,7 +180,7 @@ class Engine:
         if sequence.proposer is None:
             sequence.proposer = self._proposer(sequence.table)
         draft = sequence.proposer.propose(sequence.text, room, sequence.hidden, request.sampling, sequence.generator)
-        _check_draft(draft, room, "rejection")
+        check_draft(draft, room, "rejection")
         if len(draft.tokens) > work.drafts:                     # a tree that is too large: its first nodes are a tree
             draft = Draft(draft.tokens[: work.drafts], None, draft.parents[: work.drafts])
         work.drafts = len(draft.tokens)
@@ -310,8 +310,3 @@ class Engine:
         proposer = copy.copy(self.proposer)
         proposer.start(self.model, PagedSequence(self.cache, table))
         return proposer
-
-
-def _rooted(parents: list[int]) -> list[int]:
-    """A draft's parents as the pass sees them, where the text's last token comes first and every draft one later."""
-    return [-1, *(parent + 1 for parent in parents)]

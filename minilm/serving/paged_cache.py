@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minilm.cache import _ancestors
+from minilm.cache import ancestry
 from minilm.model import GPTConfig
 from minilm.serving.blocks import BlockPool, BlockTable
 
@@ -77,7 +77,7 @@ class PagedBatch:
 
     def __init__(self, cache: PagedCache, feeds: list[Feed]):
         self.cache, self.feeds = cache, feeds
-        trees = [None if feed.parents is None else _ancestors(feed.parents) for feed in feeds]
+        trees = [None if feed.parents is None else ancestry(feed.parents) for feed in feeds]
         offsets = [torch.arange(feed.count) if tree is None else tree[0] for feed, tree in
                    zip(feeds, trees, strict=True)]
         self.positions = torch.cat([feed.table.length + offset for feed, offset in zip(feeds, offsets, strict=True)])

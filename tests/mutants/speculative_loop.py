@@ -61,8 +61,8 @@ S_PROPOSE, S_VERIFY = ((SELF.SelfSpeculative, name) for name in ("propose", "ver
 
 def ancestors_with(says: str, change: Callable) -> Change:
     """A tree's (depths, mask) as they should be, but for `change`."""
-    right = CACHE_FILE._ancestors
-    return Change(says, TREE_LOGITS, CACHE_FILE, "_ancestors", lambda parents: change(parents, *right(parents)))
+    right = CACHE_FILE.ancestry
+    return Change(says, TREE_LOGITS, CACHE_FILE, "ancestry", lambda parents: change(parents, *right(parents)))
 
 
 LOOP = [
@@ -93,8 +93,8 @@ LOOP = [
     ancestors_with("a node sees those that continue it", lambda parents, depths, sees: (depths, sees.T)),
     edit("a node sees all before it", TREE_LOGITS, *BEGIN, "= sees", "= torch.ones_like(sees).tril()"),
     edit("a tree's mask stays on", "check_yield", *BEGIN, "        self._parents = None\n", ""),
-    edit("the tree hangs from the last token, not after it", "check_greedy", *LOOP_F,
-         "[-1, *(parent + 1 for parent in draft.parents)]", "[-1, *draft.parents]"),
+    edit("the tree hangs from the last token, not after it", "check_greedy", *LOOP_F, "draft.rooted",
+         "[-1, *draft.parents]"),
     edit("a tree fed as a chain", "check_greedy", *LOOP_F, "if draft.parents is not None:\n            cache",
          "if False:\n            cache"),
     # which tokens come out
@@ -115,7 +115,7 @@ LOOP = [
          "for node in path), *([] if path else [last])]"),
     # where it stops
     edit("the room is one too large", "check_greedy", *LOOP_F, "- len(out.tokens) - 1 ", "- len(out.tokens) "),
-    edit("a draft as long as all that was asked for", "check_refused", SPEC, "_check_draft", "max(depth) > room",
+    edit("a draft as long as all that was asked for", "check_refused", SPEC, "check_draft", "max(depth) > room",
          "max(depth) > 60"),
     edit("the end token counts at a round's end only", "check_end_token", *EMIT, "self.eos in kept:",
          "self.eos == kept[-1]:"),
@@ -136,12 +136,12 @@ LOOP = [
     edit("self-speculation: the upper layers see no drafts", "check_greedy", *S_VERIFY, "self.exit_layer, model",
          "self.exit_layer + 1, model"),
     # what a proposer may hand over
-    edit("a tree of drawn tokens passes", "check_refused", SPEC, "_check_draft", "if draft.probs is not None:",
+    edit("a tree of drawn tokens passes", "check_refused", SPEC, "check_draft", "if draft.probs is not None:",
          "if False:"),
-    edit("a tree under a chain's rule passes", "check_refused", SPEC, "_check_draft", 'if rule != "rejection":',
+    edit("a tree under a chain's rule passes", "check_refused", SPEC, "check_draft", 'if rule != "rejection":',
          "if False:"),
-    edit("too large a tree passes", "check_refused", SPEC, "_check_draft", "len(draft.tokens) > SPARE", "False"),
-    edit("a node before its parent passes", "check_refused", SPEC, "_check_draft",
+    edit("too large a tree passes", "check_refused", SPEC, "check_draft", "len(draft.tokens) > SPARE", "False"),
+    edit("a node before its parent passes", "check_refused", SPEC, "check_draft",
          "verify.check_parents(draft.parents, len(draft.tokens))", "pass"),
 ]
 
