@@ -10,6 +10,7 @@
     speculative speculation by every drafter, beside plain decoding and `transformers`' assisted generation
     lossless    greedy speculation is plain decoding token by token: every drafter, float64 and float32
     lookahead_steps     how many passes lookahead saves, by window, n-gram and guesses (`minilm bench lookahead`)
+    trie        a trie on the clock: requests that come again, the first of their kind, and where it is no use
     serving     many requests: the engine, one at a time, static batches, `transformers`' continuous batching; memory
     reservations where KV memory goes under contiguous reservations and under blocks
     drafters    which ways to draft go with a model
@@ -23,14 +24,14 @@ ROUNDS = 7
 # Each benchmark and the options that mean something to it; --record goes with all.
 BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",),
               "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"), "lossless": ("model",),
-              "serving": ("rounds",), "lookahead": ()}
+              "serving": ("rounds",), "lookahead": (), "trie": ("model", "rounds")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=tuple(BENCHMARKS), help="which benchmark")
     parser.add_argument("--model", nargs="+", metavar="NAME",
                         help="which models: decode takes several (default: minilm-14m smollm2-135m-instruct), "
-                             "speculative and lossless take one (default: minilm-14m)")
+                             "speculative, lossless and trie take one (default: minilm-14m)")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"how often each is timed (default: {ROUNDS})")
     parser.add_argument("--device", help="for limits and decode: cpu (default) or cuda")
     parser.add_argument("--record", metavar="NAME", help="save the result as minilm/bench/results/NAME.json")
@@ -69,6 +70,10 @@ def run(args: argparse.Namespace) -> int:
         from minilm.bench import lookahead_steps as benchmark
         measured = benchmark.measure()
         shown = benchmark.show(measured)
+    elif args.what == "trie":
+        from minilm.bench import trie as benchmark
+        measured = benchmark.measure(*args.model or [], rounds=rounds)
+        shown = benchmark.show(measured)
     elif args.what == "serving":
         from minilm.bench import serving as benchmark
         measured = benchmark.measure(rounds=rounds)
@@ -90,7 +95,7 @@ def check_options(args: argparse.Namespace) -> None:
         if getattr(args, option) is not None and option not in BENCHMARKS[args.what]:
             takers = " and ".join(name for name, options in BENCHMARKS.items() if option in options)
             raise ValueError(f"`minilm bench {args.what}` has no --{option}; it belongs to {takers}")
-    if args.what in ("speculative", "lossless") and len(args.model or []) > 1:
+    if args.what in ("speculative", "lossless", "trie") and len(args.model or []) > 1:
         raise ValueError(f"`minilm bench {args.what}` takes one model; it got {len(args.model)}")
     if args.rounds is not None and args.rounds < 1:
         raise ValueError(f"--rounds must be at least 1; it is {args.rounds}")

@@ -14,6 +14,7 @@ from minilm.bench import (
     record,
     serving,
     speculative,
+    trie,
 )
 from minilm.bench.limits import Limits
 from minilm.cli import main
@@ -39,7 +40,7 @@ def calls(monkeypatch):
     speeds = {"delta": 0.1, "epsilon": 0.05, "rounds": 1, "prompts": 1, "rows": []}
     monkeypatch.setattr(exits, "measure_speed", note("exits", speeds))
     for name, module in (("speculative", speculative), ("lossless", lossless), ("serving", serving),
-                         ("lookahead", lookahead_steps)):
+                         ("lookahead", lookahead_steps), ("trie", trie)):
         monkeypatch.setattr(module, "measure", note(name, {}))
         monkeypatch.setattr(module, "show", lambda measured: "measured")
     return seen
@@ -55,6 +56,7 @@ def calls(monkeypatch):
     ("exits --rounds 2", ("exits", {"rounds": 2})),
     ("speculative", ("speculative", {"rounds": 7})),
     ("speculative --model a --rounds 2", ("speculative", "a", {"rounds": 2})),
+    ("trie --rounds 2", ("trie", {"rounds": 2})),
     ("lossless", ("lossless", {})),
     ("lossless --model a", ("lossless", {"name": "a"})),
     ("serving --rounds 2", ("serving", {"rounds": 2})),
