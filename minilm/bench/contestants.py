@@ -135,7 +135,8 @@ class TransformersPeer:
     def generate_batch(self, requests: list[tuple[list[int], int]], patience: float = 60.0) -> list[list[int]]:
         """`transformers`' continuous batching over (prompt, new tokens), greedy.
 
-        Its cache has 40 pages of 256 tokens, as many tokens as our engine's in `minilm bench serving`. Raises RuntimeError when it stops, or says nothing for `patience` seconds.
+        Its cache has 40 pages of 256 tokens, as many tokens as our engine's in `minilm bench serving`.
+        Raises RuntimeError when it stops, or says nothing for `patience` seconds.
         """
         from transformers import ContinuousBatchingConfig, GenerationConfig
         config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
