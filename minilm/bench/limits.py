@@ -90,6 +90,16 @@ def read_rates(device: torch.device | str, *, megabytes: int, repeats: int) -> t
     return tuple(size / s for kernel in kernels for s in time_runs(kernel, repeats, device))
 
 
+def copy_rates(device: torch.device | str, *, megabytes: int, repeats: int) -> tuple[float, ...]:
+    """Bytes/s of a copy from one buffer to another, bytes read and bytes written both counted."""
+    if megabytes < 1:
+        raise ValueError(f"megabytes must be at least 1; it is {megabytes}")
+    source = torch.ones(megabytes * MEGABYTE // 4, device=device)
+    target = torch.empty_like(source)
+    size = 2 * source.numel() * source.element_size()
+    return tuple(size / s for s in time_runs(lambda: target.copy_(source), repeats, device))
+
+
 def matrix_rates(device: torch.device | str, sizes: tuple[int, ...], *, repeats: int,
                  dtype: torch.dtype = torch.float32) -> tuple[float, ...]:
     """FLOP/s of square products [n, n] @ [n, n], 2n³ operations each, for every n in `sizes`."""
