@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from minilm.checks import check_count
 from minilm.model import GPT
 
 
@@ -104,8 +105,7 @@ def check_request(model: GPT, prompt: list[int], max_new_tokens: int) -> None:
             raise TypeError(f"the prompt holds {token!r}, a {type(token).__name__}; tokens are whole numbers")
         if not 0 <= token < model.config.vocab_size:
             raise ValueError(f"token id {token} is outside the vocabulary of {model.config.vocab_size}")
-    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens must be a whole number of at least 0; it is {max_new_tokens!r}")
+    check_count("max_new_tokens", max_new_tokens, 0)
     if len(prompt) + max_new_tokens > model.config.max_positions:
         raise ValueError(f"{len(prompt)} prompt tokens and {max_new_tokens} new ones do not fit into the model's "
                          f"{model.config.max_positions} positions")

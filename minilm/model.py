@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minilm.cache import Cache, FullAttention, KVCache
+from minilm.checks import check_count
 from minilm.linear import Linear, linear
 
 _ROPE_NEEDS = {                                                     # what each kind of rope_scaling must tell
@@ -47,9 +48,7 @@ class GPTConfig:
         sizes = ("vocab_size", "num_layers", "width", "num_heads", "num_kv_heads", "head_size", "mlp_width",
                  "max_positions")
         for name in sizes:
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"GPTConfig.{name} must be a whole number of at least 1, not {value!r}")
+            check_count(f"GPTConfig.{name}", getattr(self, name), 1)
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
         if self.head_size % 2:

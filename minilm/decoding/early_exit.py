@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from minilm.cache import KVCache
+from minilm.checks import check_count
 from minilm.generation import Generation, Pass, Recorder, check_request
 from minilm.model import GPT
 from minilm.sampling import Sampling, choose
@@ -92,8 +93,7 @@ class Patience:
     _count: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self):
-        if isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 1:
-            raise ValueError(f"patience is a whole number of at least 1; it is {self.patience!r}")
+        check_count("patience", self.patience, 1)
 
     def begin(self, t: int) -> None:
         self._last, self._count = None, 0

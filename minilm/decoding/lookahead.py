@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from minilm.cache import KVCache
+from minilm.checks import check_count
 from minilm.decoding.speculative import Draft, SpeculativePass, decide
 from minilm.generation import Generation, Pass, Recorder, check_request
 from minilm.model import GPT
@@ -50,7 +51,7 @@ def jacobi(model: GPT, prompt: list[int], max_new_tokens: int, *, block: int = 1
     trajectory. Raises TypeError or ValueError, before any work, when the request can't be.
     """
     check_request(model, prompt, max_new_tokens)
-    _check_count("block", block, 1)
+    check_count("block", block, 1)
     out = Recorder(prompt, max_new_tokens, eos)
     cache = model.new_cache(len(prompt) + max_new_tokens)
     guess, blocks = [], -1
@@ -221,17 +222,12 @@ def _prefill(model: GPT, prompt: list[int], cache: KVCache, sampling: Sampling,
     return choose(model.head(model.read(prompt, cache)[-1]), sampling, generator)
 
 
-def _check_count(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} is a whole number of at least {least}; it is {value!r}")
-
-
 def _check_lookahead(model: GPT, prompt: list[int], max_new_tokens: int, window: int, ngram: int, guesses: int,
                      pool_from_prompt: bool) -> None:
     """Raise one clear error when `lookahead` can't start."""
     check_request(model, prompt, max_new_tokens)
     for name, value, least in (("window", window, 1), ("ngram", ngram, 2), ("guesses", guesses, 0)):
-        _check_count(name, value, least)
+        check_count(name, value, least)
     if window + ngram - 2 > model.config.max_positions:
         raise ValueError(f"a window of {window} columns and n-grams of {ngram} tokens reach {window + ngram - 2} "
                          f"positions far, past the model's {model.config.max_positions}: make them smaller")

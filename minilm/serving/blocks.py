@@ -10,6 +10,8 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from minilm.checks import check_count
+
 
 class OutOfBlocks(RuntimeError):
     """No free block is left: somebody has to give some back first."""
@@ -24,9 +26,8 @@ class BlockPool:
     """
 
     def __init__(self, num_blocks: int, block_size: int, observer: Callable[[str, int], None] | None = None):
-        for name, value in (("num_blocks", num_blocks), ("block_size", block_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1; it is {value!r}")
+        check_count("num_blocks", num_blocks, 1)
+        check_count("block_size", block_size, 1)
         self.num_blocks, self.block_size = num_blocks, block_size
         self.references = [0] * num_blocks
         self._free = OrderedDict.fromkeys(range(num_blocks))            # the longest free first

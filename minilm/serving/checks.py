@@ -3,17 +3,11 @@ from typing import Any
 
 import torch
 
+from minilm.checks import check_count
 from minilm.generation import check_request
 from minilm.model import GPT
 from minilm.sampling import Sampling
 from minilm.serving.request import Request
-
-
-def whole_number(name: str, value: Any, least: int, below: int | None = None) -> None:
-    """Raise ValueError unless `value` is an int of at least `least`, and less than `below`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (below is not None and value >= below):
-        limit = "" if below is None else f" and below {below}"
-        raise ValueError(f"{name} must be a whole number of at least {least}{limit}; it is {value!r}")
 
 
 def check_engine(model: GPT, proposer: Any, preemption: str, watch: Any, numbers: dict[str, tuple[Any, int]]) -> None:
@@ -26,7 +20,7 @@ def check_engine(model: GPT, proposer: Any, preemption: str, watch: Any, numbers
     if watch is not None and not callable(watch):
         raise TypeError(f"watch must be a function that takes a Step; it is {watch!r:.80}")
     for name, (value, least) in numbers.items():
-        whole_number(name, value, least)
+        check_count(name, value, least)
     if preemption not in ("recompute", "swap"):
         raise ValueError(f'preemption is "recompute" or "swap"; it is {preemption!r}')
 
@@ -43,10 +37,10 @@ def check_add(model: GPT, request: Request) -> None:
         raise TypeError("callback must be a function that takes (id, sample, new tokens); it is "
                         f"{request.callback!r:.80}")
     if request.eos is not None:
-        whole_number("eos", request.eos, 0, model.config.vocab_size)
-    whole_number("n", request.n, 1)
-    whole_number("beams", request.beams, 0)
-    whole_number("seed", request.seed, 0, 2**63 - request.n)
+        check_count("eos", request.eos, 0, model.config.vocab_size - 1)
+    check_count("n", request.n, 1)
+    check_count("beams", request.beams, 0)
+    check_count("seed", request.seed, 0, 2**63 - 1 - request.n)
     if request.beams and (request.beams < request.n or not request.sampling.greedy or request.callback is not None):
         raise ValueError(f"a beam search needs at least n = {request.n} beams, greedy sampling, and no callback: its "
                          "texts may still change")

@@ -175,8 +175,8 @@ def test_mutant_is_rejected(mutant, monkeypatch):
 
 
 @pytest.mark.parametrize(("call", "says"), [
-    (lambda: DraftModel(SMALL, 0), "at least one token"),
-    (lambda: DraftModel(SMALL, True), "at least one token"),
+    (lambda: DraftModel(SMALL, 0), "num_tokens must be a whole number of at least 1; it is 0"),
+    (lambda: DraftModel(SMALL, True), "num_tokens must be a whole number"),
     (lambda: DraftModel(SMALL, 2, schedule="lazy"), "schedule is"),
     (lambda: DraftModel(SMALL, 2, confidence=1.0), "confidence lies in"),
     (lambda: DraftModel(SMALL, 2, confidence=float("nan")), "confidence lies in"),
@@ -202,7 +202,7 @@ def test_mutant_is_rejected(mutant, monkeypatch):
     (lambda: SelfSpeculative(0), "exit_layer"),
     (lambda: SelfSpeculative(2, 0), "num_tokens"),
     (lambda: spec.speculative(TARGET, [5], 4, SelfSpeculative(4)), "below the model's 4 layers"),
-    (lambda: RecurrentDraft(recurrent_head([1, 2]), 0), "at least one token"),
+    (lambda: RecurrentDraft(recurrent_head([1, 2]), 0), "num_tokens must be a whole number"),
     (lambda: spec.speculative(TARGET, [5], 4, RecurrentDraft(recurrent_head([1], 8))), "width 8"),
 ])
 def test_bad_input(call, says):

@@ -227,12 +227,12 @@ def test_sampled_tokens_have_the_targets_law(shape, monkeypatch):
 
 
 @pytest.mark.parametrize(("call", "says"), [
-    (lambda: Trie(0), "num_tokens is a whole number of at least 1"),
-    (lambda: Trie(65), "at most 64; it is 65"),
-    (lambda: Trie(branch=0), "branch is a whole number"),
-    (lambda: Trie(match=0), "match is a whole number"),
-    (lambda: Trie(branches=1.5), "branches is a whole number"),
-    (lambda: Trie(nodes=0), "nodes is a whole number of at least 1; it is 0"),
+    (lambda: Trie(0), "num_tokens must be a whole number from 1 to 64"),
+    (lambda: Trie(65), "from 1 to 64; it is 65"),
+    (lambda: Trie(branch=0), "branch must be a whole number"),
+    (lambda: Trie(match=0), "match must be a whole number"),
+    (lambda: Trie(branches=1.5), "branches must be a whole number"),
+    (lambda: Trie(nodes=0), "nodes must be a whole number of at least 1; it is 0"),
     (lambda: Trie(nodes=11), "does not hold one n-gram of match + branch = 12"),
     (lambda: Trie(decay=0), "decay lies in (0, 1]"),
     (lambda: Trie(shape="bush"), "shape is one of tree, parallel, single"),

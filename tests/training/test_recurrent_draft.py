@@ -51,7 +51,7 @@ def test_it_comes_back_whole_and_refuses_the_rest(tmp_path):
     assert_clear_error(lambda: RecurrentHead.load(other, tmp_path / "draft.safetensors"), ValueError, "another model")
     heads.write(tmp_path / "odd.safetensors", {"up": torch.ones(2)}, model)
     assert_clear_error(lambda: RecurrentHead.load(model, tmp_path / "odd.safetensors"), ValueError, "no recurrent head")
-    assert_clear_error(lambda: RecurrentDraft(head, 0), ValueError, "at least one token")
+    assert_clear_error(lambda: RecurrentDraft(head, 0), ValueError, "num_tokens must be a whole number")
     assert_clear_error(lambda: speculative(tiny_model(width=16, head_size=4), [1], 4, RecurrentDraft(head)), ValueError,
                        "states of width 24")
 

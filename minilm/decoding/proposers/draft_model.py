@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 
 from minilm.cache import KVCache
+from minilm.checks import check_count
 from minilm.decoding.speculative import Chain, Draft
 from minilm.model import GPT
 from minilm.sampling import Sampling, draw, uniform
@@ -23,8 +24,7 @@ class DraftModel(Chain):
     """
 
     def __init__(self, draft: GPT, num_tokens: int = 5, *, schedule: str = "constant", confidence: float = 0.0):
-        if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or num_tokens < 1:
-            raise ValueError(f"a draft has at least one token; num_tokens is {num_tokens!r}")
+        check_count("num_tokens", num_tokens, 1)
         if schedule not in ("constant", "heuristic"):
             raise ValueError(f'schedule is "constant" or "heuristic"; it is {schedule!r}')
         if not 0 <= confidence < 1:

@@ -2,6 +2,7 @@
 import torch
 from torch import Tensor
 
+from minilm.checks import check_count
 from minilm.decoding.speculative import Chain, Draft
 from minilm.sampling import Sampling
 
@@ -16,8 +17,7 @@ class PromptLookup(Chain):
 
     def __init__(self, num_tokens: int = 10, ngram: int = 3, min_ngram: int = 1):
         for name, value in (("num_tokens", num_tokens), ("ngram", ngram), ("min_ngram", min_ngram)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is a whole number of at least 1; it is {value!r}")
+            check_count(name, value, 1)
         if min_ngram > ngram:
             raise ValueError(f"min_ngram, {min_ngram}, is more than ngram, {ngram}")
         self.num_tokens, self.ngram, self.min_ngram = num_tokens, ngram, min_ngram

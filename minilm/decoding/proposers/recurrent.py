@@ -14,6 +14,7 @@ from torch import Tensor
 
 from minilm import heads
 from minilm.cache import KVCache
+from minilm.checks import check_count
 from minilm.decoding.lens import normalised
 from minilm.decoding.speculative import Chain, Draft
 from minilm.model import GPT
@@ -63,8 +64,7 @@ class RecurrentDraft(Chain):
     """
 
     def __init__(self, head: RecurrentHead, num_tokens: int = 2):
-        if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or num_tokens < 1:
-            raise ValueError(f"a draft has at least one token; num_tokens is {num_tokens!r}")
+        check_count("num_tokens", num_tokens, 1)
         self.head, self.num_tokens = head, num_tokens
 
     def start(self, model: GPT, cache: KVCache) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from minilm.cache import KVCache
+from minilm.checks import check_count
 from minilm.decoding.speculative import Draft
 from minilm.model import GPT
 from minilm.sampling import Sampling, draw, uniform
@@ -16,9 +17,8 @@ class SelfSpeculative:
     """Draft `num_tokens` tokens with the first `exit_layer` layers and the model's own head."""
 
     def __init__(self, exit_layer: int, num_tokens: int = 4):
-        for name, value in (("exit_layer", exit_layer), ("num_tokens", num_tokens)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is a whole number of at least 1; it is {value!r}")
+        check_count("exit_layer", exit_layer, 1)
+        check_count("num_tokens", num_tokens, 1)
         self.exit_layer, self.num_tokens = exit_layer, num_tokens
 
     def start(self, model: GPT, cache: KVCache) -> None:

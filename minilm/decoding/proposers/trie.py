@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from minilm.cache import KVCache
+from minilm.checks import check_count
 from minilm.decoding.speculative import SPARE, Chain, Draft
 from minilm.model import GPT
 from minilm.sampling import Sampling
@@ -49,11 +50,9 @@ class Trie(Chain):
 
     def __init__(self, num_tokens: int = 16, *, branch: int = 8, match: int = 4, shape: str = "tree", branches: int = 4,
                  nodes: int = 65_536, decay: float = 0.5, keep: bool = False):
-        for name, value, most in (("num_tokens", num_tokens, SPARE), ("branch", branch, None),
-                                  ("match", match, None), ("branches", branches, None), ("nodes", nodes, None)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most and value > most):
-                raise ValueError(f"{name} is a whole number of at least 1{f' and at most {most}' * bool(most)}; "
-                                 f"it is {value!r}")
+        check_count("num_tokens", num_tokens, 1, SPARE)
+        for name, value in (("branch", branch), ("match", match), ("branches", branches), ("nodes", nodes)):
+            check_count(name, value, 1)
         if shape not in SHAPES:
             raise ValueError(f"shape is one of {', '.join(SHAPES)}; it is {shape!r}")
         if not 0 < decay <= 1:
