@@ -21,7 +21,7 @@ try:
     import triton.language as tl
 except ImportError:
     triton = SimpleNamespace(jit=lambda function: function, __version__="")
-    tl = SimpleNamespace(constexpr=object)
+    tl = SimpleNamespace(constexpr=lambda value: value)
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 

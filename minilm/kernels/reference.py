@@ -1,0 +1,63 @@
+"""Each kernel's answer in plain PyTorch: short, slow, to be read and to be trusted.
+
+Numbers are widened to float32 first (float64 stays), and the answer goes back to the dtype that came in. Give float64
+to get what the kernels are tested against. No shape is checked here: the functions beside the kernels do that.
+"""
+import torch
+from torch import Tensor
+
+
+def softmax(x: Tensor) -> Tensor:
+    """exp(x) / sum of exp(x) along the last axis, any shape."""
+    x, dtype = _wide(x)
+    e = (x - x.amax(-1, keepdim=True)).exp()                # the largest becomes exp(0): nothing overflows
+    return (e / e.sum(-1, keepdim=True)).to(dtype)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5, *, residual: Tensor | None = None):
+    """x / sqrt(mean(x²) + eps) · weight along the last axis (Zhang & Sennrich 2019, eq. 4).
+
+    With a residual of x's shape it is added first, and (normed, sum) comes back: the sum is the next residual.
+    """
+    x, dtype = _wide(x)
+    if residual is not None:
+        x = x + residual.to(x.dtype)
+    normed = (x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * weight.to(x.dtype)).to(dtype)
+    return normed if residual is None else (normed, x.to(dtype))
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float | None = None,
+              lengths: Tensor | None = None) -> Tensor:
+    """softmax(q kᵀ · scale) v: q[B, H, T, D], k and v[B, K, S, D] -> [B, H, T, D]; see `visible` for who sees what.
+
+    Query heads h·H/K to (h+1)·H/K - 1 share key-value head h. A query that sees no key gets zeros.
+    scale: 1/sqrt(D) unless given. lengths[B]: keys in each row that count, S unless given.
+    """
+    q, dtype = _wide(q)
+    k, v = k.to(q.dtype), v.to(q.dtype)
+    B, H, T, D = q.shape
+    K, S = k.shape[1:3]
+    if lengths is None:
+        lengths = torch.full((B,), S, device=q.device)
+    seen = visible(lengths, T, S, causal)[:, None]                              # (B, 1, T, S)
+    k, v = (x.repeat_interleave(H // K, dim=1) for x in (k, v))                 # (B, H, S, D)
+    v = v.where(torch.arange(S, device=v.device)[:, None] < lengths.view(B, 1, 1, 1), 0)    # 0 · nan would be nan
+    scores = q @ k.transpose(-1, -2) * (D**-0.5 if scale is None else scale)    # (B, H, T, S)
+    weights = softmax(scores.masked_fill(~seen, -torch.inf)).masked_fill(~seen, 0)
+    return (weights @ v).to(dtype)
+
+
+def visible(lengths: Tensor, T: int, S: int, causal: bool) -> Tensor:
+    """Which of S keys each of T queries sees, [B, T, S]. The queries are the last T of a row's `lengths[b]` tokens.
+
+    So query i stands at position lengths[b] - T + i: with T = S and full rows that is i; with a cached prefix, later.
+    """
+    keys = torch.arange(S, device=lengths.device)
+    last = lengths[:, None].expand(-1, T) - 1                                   # (B, T): the last key that is seen
+    if causal:
+        last = last - torch.arange(T - 1, -1, -1, device=lengths.device)
+    return keys <= last[:, :, None]
+
+
+def _wide(x: Tensor) -> tuple[Tensor, torch.dtype]:
+    return x if x.dtype == torch.float64 else x.float(), x.dtype
