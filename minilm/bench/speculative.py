@@ -26,7 +26,8 @@ SKIPPED = 200       # held-out prompts that head training and model cards measur
 
 def prompt_sets(tokenizer: Tokenizer, prompts: int) -> dict[str, list[list[int]]]:
     """kind -> `prompts` token lists."""
-    held_out = prompt_maker.held_out(SKIPPED + 16 * prompts)[SKIPPED:]
+    every_kind = len(prompt_maker.KINDS)                        # held-out prompts take the kinds in turn
+    held_out = prompt_maker.held_out(SKIPPED + every_kind * prompts)[SKIPPED:]
     texts = {kind: [prompt.text for prompt in held_out if prompt.kind == kind][:prompts] for kind in KINDS}
     texts[COPY] = [task["prompt"] for task in edit_tasks.load() if task["kind"] in ("repeat", "correct")][-prompts:]
     return {kind: tokenizer.chat_batch(some) for kind, some in texts.items()}
