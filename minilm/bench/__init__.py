@@ -13,6 +13,8 @@
     trie        a trie on the clock: requests that come again, the first of their kind, and where it is no use
     serving     many requests: the engine, one at a time, static batches, `transformers`' continuous batching; memory
     reservations where KV memory goes under contiguous reservations and under blocks
+    kernels     the Triton kernels beside SDPA, cuDNN, FlexAttention, FlashInfer and the limits of a GPU; it stands on
+                kernel_cells (shapes, inputs, references), kernel_peers, kernel_timing and kernel_report
     drafters    which ways to draft go with a model
     record      recorded results and their machine
 
@@ -24,7 +26,7 @@ ROUNDS = 7
 # Each benchmark and the options that mean something to it; --record goes with all.
 BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",),
               "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"), "lossless": ("model",),
-              "serving": ("rounds",), "lookahead": (), "trie": ("model", "rounds")}
+              "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "trie": ("model", "rounds")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +78,11 @@ def run(args: argparse.Namespace) -> int:
         shown = benchmark.show(measured)
     elif args.what == "serving":
         from minilm.bench import serving as benchmark
+        measured = benchmark.measure(rounds=rounds)
+        shown = benchmark.show(measured)
+    elif args.what == "kernels":
+        from minilm.bench import kernels as benchmark
+        device = "cuda"
         measured = benchmark.measure(rounds=rounds)
         shown = benchmark.show(measured)
     else:

@@ -24,11 +24,10 @@ from minilm.bench.kernel_timing import Replay, in_turn, launches_needed, relativ
 __all__ = ["PARTS", "measure", "show"]
 PARTS = ("decode", "verify", "splits", "prefill", "rows")
 BOUND = 5e-3                    # relative error of a bf16 kernel against float64
-ROUNDS = 15
 SPLIT_CELLS = tuple(cell for cell in DECODE if cell.context >= 4096)
 
 
-def measure(parts: Sequence[str] = PARTS, *, rounds: int = ROUNDS, on_update: Callable[[str], None] = print) -> dict:
+def measure(parts: Sequence[str] = PARTS, *, rounds: int = 7, on_update: Callable[[str], None] = print) -> dict:
     """All parts, on the first CUDA GPU. Raises ValueError where there is none, or for a part that is not there."""
     unknown = set(parts) - set(PARTS)
     if unknown:

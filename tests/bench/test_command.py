@@ -8,6 +8,7 @@ from minilm.bench import (
     decode,
     exits,
     few_rows,
+    kernels,
     limits,
     lookahead_steps,
     lossless,
@@ -40,7 +41,7 @@ def calls(monkeypatch):
     speeds = {"delta": 0.1, "epsilon": 0.05, "rounds": 1, "prompts": 1, "rows": []}
     monkeypatch.setattr(exits, "measure_speed", note("exits", speeds))
     for name, module in (("speculative", speculative), ("lossless", lossless), ("serving", serving),
-                         ("lookahead", lookahead_steps), ("trie", trie)):
+                         ("lookahead", lookahead_steps), ("kernels", kernels), ("trie", trie)):
         monkeypatch.setattr(module, "measure", note(name, {}))
         monkeypatch.setattr(module, "show", lambda measured: "measured")
     return seen
@@ -60,7 +61,9 @@ def calls(monkeypatch):
     ("lossless", ("lossless", {})),
     ("lossless --model a", ("lossless", {"name": "a"})),
     ("serving --rounds 2", ("serving", {"rounds": 2})),
-    ("lookahead", ("lookahead", {}))])
+    ("lookahead", ("lookahead", {})),
+    ("kernels", ("kernels", {"rounds": 7})),
+    ("kernels --rounds 3", ("kernels", {"rounds": 3}))])
 def test_options_reach_the_benchmark(calls, line, call):
     assert main(["bench", *line.split()]) == 0
     assert calls == [call]
