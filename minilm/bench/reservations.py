@@ -5,6 +5,7 @@ a step. Kwon et al. 2023 (§3, figure 2) compare three ways to reserve one conti
 (Yu et al. 2022): "max" takes what the model allows at most, "pow2" the next power of two of the output, "oracle"
 exactly what will be needed; "paged" takes a block when the last one is full.
 """
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ def lengths(count: int, seed: int = 0, means: tuple[int, int] = MEANS, most: int
 
 @dataclass
 class Live:
-    """A request being served: where its piece starts and ends (contiguous), or its blocks, and its tokens so far."""
+    """A request being served: its lengths, the tokens `held` so far, and if contiguous, its piece's start and size."""
 
     prompt: int
     output: int
@@ -61,6 +62,10 @@ def power_of_two(tokens: int) -> int:
     return 1 << (tokens - 1).bit_length()
 
 
+def blocks_for(tokens: int, block_size: int) -> int:
+    return math.ceil(tokens / block_size)
+
+
 SIZES: dict[str, Callable[[int, int], int]] = {
     "max": lambda prompt, output: MAX_TOKENS,
     "pow2": lambda prompt, output: min(MAX_TOKENS, prompt + power_of_two(output)),
@@ -79,17 +84,17 @@ def serve(requests: list[tuple[int, int]], policy: str, *, slots: int, block_siz
     free = [(0, slots)]                                         # contiguous: (start, size) of each gap
     while waiting or live:
         while waiting:
-            taken = _start(waiting[0], policy, live, free, slots, block_size)
-            if taken is None:
+            started = _start(waiting[0], policy, live, free, slots, block_size)
+            if started is None:
                 break
-            live.append(taken)
+            live.append(started)
             waiting.pop(0)
         if not live:
             raise ValueError(f"a request of {waiting[0]} tokens never fits into {slots} slots")
         held = sum(r.held for r in live)
         if policy == "paged":
-            blocks = sum(-(-r.held // block_size) for r in live) * block_size
-            parts = (held, 0, blocks - held, 0)
+            taken = sum(blocks_for(r.held, block_size) for r in live) * block_size
+            parts = (held, 0, taken - held, 0)
         else:
             size, needed = sum(r.size for r in live), sum(r.prompt + r.output for r in live)
             gaps = sum(size for _, size in free)
@@ -112,8 +117,8 @@ def _start(request: tuple[int, int], policy: str, live: list[Live], free: list[t
     """Take memory for a request's prompt and what the policy reserves beyond it, first fit; None if it must wait."""
     prompt, output = request
     if policy == "paged":
-        used = sum(-(-r.held // block_size) + 1 for r in live)
-        return Live(prompt, output, prompt) if used - (-prompt // block_size) + 1 <= slots // block_size else None
+        needed = sum(blocks_for(tokens, block_size) + 1 for tokens in (prompt, *(r.held for r in live)))
+        return Live(prompt, output, prompt) if needed <= slots // block_size else None
     size = SIZES[policy](prompt, output)
     for i, (start, gap) in enumerate(free):
         if gap >= size:
@@ -124,7 +129,7 @@ def _start(request: tuple[int, int], policy: str, live: list[Live], free: list[t
 
 def _preempt(live: list[Live], waiting: list[tuple[int, int]], num_blocks: int, block_size: int) -> None:
     """Send the youngest back in line until everyone's next token has a place."""
-    while sum(-(-(r.held + 1) // block_size) for r in live) > num_blocks:
+    while sum(blocks_for(r.held + 1, block_size) for r in live) > num_blocks:
         youngest = live.pop()
         waiting.insert(0, (youngest.held, youngest.prompt + youngest.output - youngest.held))
 
