@@ -1,6 +1,6 @@
 """The ways to draft that go with a model, with the settings that were best for it on two CPU cores.
 
-One list for the race, for the benchmark and for the check that greedy speculation loses nothing.
+One list for the race, for the benchmark of speculation and, beside longer drafts, for the check that it loses nothing.
 """
 from collections.abc import Callable
 from functools import cache

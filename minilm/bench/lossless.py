@@ -9,11 +9,12 @@ from collections.abc import Callable
 import torch
 
 import minilm
+from minilm.bench.drafters import draft_of, drafters, trained
 from minilm.decoding import autoregressive
 from minilm.decoding.proposers import AheadHeads, Blockwise, DraftModel, PromptLookup, SelfSpeculative, choose_tree
-from minilm.decoding.proposers.recurrent import RecurrentDraft, RecurrentHead
 from minilm.decoding.speculative import Proposer, speculative
 from minilm.model import GPT
+from minilm.race import first_difference
 from minilm.training.evaluate import held_out_prompts
 
 # How often head k's guess of a rank might be right: any numbers make a tree, and any tree must be lossless.
@@ -21,33 +22,24 @@ SHARES = torch.tensor([[0.6, 0.15, 0.08], [0.4, 0.12, 0.07], [0.25, 0.1, 0.06]])
 NODES = 16
 
 
-def proposers(model: GPT, draft: GPT | None = None) -> dict[str, Callable[[], Proposer]]:
-    """name -> how to make it: all proposers that go with `model`; those with trained parts only where it has them."""
-    found: dict[str, Callable[[], Proposer]] = {"prompt lookup": lambda: PromptLookup(10, 3)}
-    if draft is not None and draft.config.vocab_size == model.config.vocab_size:
-        found["draft model"] = lambda: DraftModel(draft, 4)
+def proposers(model: GPT) -> dict[str, Callable[[], Proposer]]:
+    """name -> how to make it: the drafters of the race, then the same ones with longer and larger drafts."""
+    found = drafters(model)
+    found["prompt lookup, of one token"] = lambda: PromptLookup(10, 3)
+    draft = draft_of(model)
+    if draft is not None:
+        found["draft model, constant"] = lambda: DraftModel(draft, 4)
         found["draft model, heuristic"] = lambda: DraftModel(draft, 5, schedule="heuristic", confidence=0.4)
-    for layer in (model.config.num_layers // 4, model.config.num_layers * 3 // 8):
-        found[f"self-speculation, exit {layer}"] = lambda layer=layer: SelfSpeculative(layer, 4)
+    layer = model.config.num_layers * 3 // 8
+    found[f"self-speculation, exit {layer}"] = lambda: SelfSpeculative(layer, 4)
     ahead = trained(AheadHeads.load, model)
     if ahead is not None:
-        found["blockwise, chain"] = lambda: Blockwise(ahead)
-        found["blockwise, tree"] = lambda: Blockwise(ahead, choose_tree(SHARES[: len(ahead)], NODES))
-    head = trained(RecurrentHead.load, model)
-    if head is not None:
-        found["recurrent draft"] = lambda: RecurrentDraft(head, 3)
+        found["blockwise, all heads"] = lambda: Blockwise(ahead)
+        found[f"blockwise, {NODES} nodes"] = lambda: Blockwise(ahead, choose_tree(SHARES[: len(ahead)], NODES))
     return found
 
 
-def trained(load: Callable, model: GPT):
-    """The bundled part trained beside `model`, or None where there is none for it."""
-    try:
-        return load(model)
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def measure(num_prompts: int = 50, new_tokens: int = 64, name: str = "minilm-14m", draft: str | None = "minilm-1m",
+def measure(num_prompts: int = 50, new_tokens: int = 64, name: str = "minilm-14m",
             on_update: Callable[[str], None] = print) -> dict:
     """One row for each proposer and precision: of how many held-out prompts the greedy text is plain decoding's own.
 
@@ -60,7 +52,7 @@ def measure(num_prompts: int = 50, new_tokens: int = 64, name: str = "minilm-14m
     for dtype in (torch.float64, torch.float32):
         model = exact if dtype == torch.float64 else minilm.load(name, dtype=dtype)[0]
         plain = [autoregressive(model, prompt, new_tokens).tokens for prompt in prompts]
-        for label, make in proposers(model, draft and minilm.load(draft, dtype=dtype)[0]).items():
+        for label, make in proposers(model).items():
             made = [speculative(model, prompt, new_tokens, make()) for prompt in prompts]
             apart = [divergence(exact, prompts[i], plain[i], made[i].tokens) | {"prompt": i}
                      for i in range(num_prompts) if made[i].tokens != plain[i]]
@@ -69,13 +61,13 @@ def measure(num_prompts: int = 50, new_tokens: int = 64, name: str = "minilm-14m
                          "identical": num_prompts - len(apart), "divergences": apart,
                          "tokens_per_pass": round(num_prompts * new_tokens / passes, 4)})
             on_update(line(rows[-1]))
-    return {"benchmark": "lossless", "model": name, "draft": draft, "new_tokens": new_tokens, "rows": rows}
+    return {"benchmark": "lossless", "model": name, "new_tokens": new_tokens, "rows": rows}
 
 
 @torch.inference_mode()
 def divergence(model: GPT, prompt: list[int], plain: list[int], made: list[int]) -> dict:
     """Where two texts part, and how near the two best logits are there."""
-    at = next((i for i, (a, b) in enumerate(zip(plain, made, strict=False)) if a != b), min(len(plain), len(made)))
+    at = first_difference(plain, made)
     best = model(torch.tensor([prompt + plain[:at]]))[0, -1].topk(2).values
     return {"at": at, "margin": float(best[0] - best[1])}
 
@@ -84,7 +76,7 @@ def line(row: dict) -> str:
     """A row as text."""
     apart = "".join(f"; prompt {one['prompt']} parts at token {one['at']}, margin {one['margin']:.1e}"
                     for one in row["divergences"])
-    return (f"{row['proposer']:26} {row['dtype']:8} {row['identical']} of {row['prompts']} prompts identical, "
+    return (f"{row['proposer']:27} {row['dtype']:8} {row['identical']} of {row['prompts']} prompts identical, "
             f"{row['tokens_per_pass']:.2f} tokens per pass{apart}")
 
 
