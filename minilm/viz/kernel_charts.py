@@ -40,7 +40,7 @@ def read_shares(measured: dict, names: Sequence[str] | None = None) -> Chart:
         for name, share in shares.items():
             color, mark = STYLES.get(name, MISSING)
             mine = name in OURS
-            ax.plot(share, y, mark, color=color, markersize=8 if mine else 6, zorder=3 if mine else 2,
+            ax.plot(share, y, mark, color=color, markersize=7 if mine else 6, zorder=3 if mine else 2, alpha=0.9,
                     markeredgecolor="white", markeredgewidth=0.7, label=name)
     _limit(ax, "x", 1, "copy bandwidth")
     ax.set_yticks(range(len(grid)), [f"{label(c[0]['cell'])}   {size(c[0]['cell']['kv_bytes'])}" for c in grid])
@@ -63,10 +63,10 @@ def prefill_rates(measured: dict) -> Chart:
         mine = [cell for cell in grid if cell[0]["cell"]["head_size"] == head_size]
         lengths = [cell[0]["cell"]["context"] for cell in mine]
         _lines(ax, lengths, [contestants(cell) for cell in mine], lambda row: flop_rate(row) / 1e12)
-        _limit(ax, "y", top, f"matrix rate {top:.0f}")
         ax.set_xscale("log", base=2)
         ax.set_xticks(lengths, [f"{n // 1024}k" for n in lengths])
-        ax.set(xlabel="tokens, causal", ylim=(0, top * 1.12))
+        ax.set(xlabel="tokens, causal", ylim=(0, top * 1.12), xlim=(lengths[0] / 1.25, lengths[-1] * 1.25))
+        _limit(ax, "y", top, f"matrix rate measured: {top:.0f}")
         ax.minorticks_off()
         ax.grid(axis="y")
         theme.title(ax, f"head size {head_size}")
@@ -107,22 +107,23 @@ def row_shares(measured: dict) -> Chart:
     for ax, operation in zip(axes, ("softmax", "rms_norm"), strict=True):
         names = list(dict.fromkeys(r["name"] for cell in grid for r in cell if r["operation"] == operation))
         for i, name in enumerate(names):
-            color = theme.BLUE if name == operation else (theme.VERMILLION, theme.ORANGE)[(i - 1) % 2]
+            color = (theme.BLUE, theme.VERMILLION, theme.ORANGE)[i % 3]
+            told = "ours" if name == operation else name
             places = [(x + (i - (len(names) - 1) / 2) * 0.27, _share_of_copy(cell, operation, name))
                       for x, cell in enumerate(grid)]
             kept = [(x, share) for x, share in places if share is not None]
-            ax.bar([x for x, _ in kept], [share for _, share in kept], width=0.25, color=color, label=name,
+            ax.bar([x for x, _ in kept], [share for _, share in kept], width=0.25, color=color, label=told,
                    hatch=("", "//", "..")[i % 3], edgecolor="white", linewidth=0)
             for x, share in kept:
-                ax.text(x, share + 0.015, f"{share:.2f}", ha="center", fontsize=7)
+                ax.text(x, share + 0.02, f"{share:.2f}", ha="center", fontsize=7, color=theme.DARK,
+                        bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "linewidth": 0})
         _limit(ax, "y", 1, "")
         ax.set_xticks(range(len(grid)), [label(cell[0]["cell"]).replace(" × ", "\n× ") for cell in grid])
-        ax.set_ylim(0, 1.2)
+        ax.set_ylim(0, 1.15)
         ax.tick_params(axis="x", length=0)
-        if names:
-            ax.legend(loc="upper left", ncols=3, fontsize=8, borderaxespad=0)
         theme.title(ax, {"softmax": "softmax", "rms_norm": "RMSNorm"}[operation])
     axes[0].set_ylabel("rate, of a copy's")
+    _legend(fig, *axes)
     return Chart(fig, f"softmax and RMSNorm in {len(grid)} shapes")
 
 
@@ -151,7 +152,7 @@ def _limit(ax, axis: str, value: float, text: str) -> None:
         theme.label(ax, ax.get_xlim()[0], value, text, theme.GREY, dx=4, dy=6)
 
 
-def _legend(fig, ax) -> None:
+def _legend(fig, *axes) -> None:
     """Each contestant once, below the chart."""
-    handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
