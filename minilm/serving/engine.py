@@ -7,7 +7,6 @@ import copy
 import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,21 +19,8 @@ from minilm.serving.beam import beam_step
 from minilm.serving.blocks import BlockTable, prefix_keys
 from minilm.serving.checks import check_add, check_engine, check_size
 from minilm.serving.paged_cache import Feed, PagedBatch, PagedCache, PagedSequence
-from minilm.serving.request import Request, Sequence
+from minilm.serving.request import Request, Sequence, Step
 from minilm.serving.scheduler import Scheduler, Work
-
-
-@dataclass
-class Step:
-    """What one step did. batch: (sequence's name, tokens fed) of each.  events: what happened to whom, in order:
-    "admit", "fork", "copy", "preempt", "swap out", "swap in", "resume", "finish", "cancel".  blocks_used, tokens_held:
-    after the step."""
-
-    batch: list[tuple[str, int]]
-    events: list[tuple[str, str]]
-    blocks_used: int
-    tokens_held: int
-    waiting: int
 
 
 class Engine:
@@ -189,25 +175,22 @@ class Engine:
     def _commit(self, sequence: Sequence, draft: Draft, states: Tensor, context: int) -> None:
         """Keep what was accepted, in the cache and in the text; states[tokens fed, d]."""
         request, table = sequence.request, sequence.table
-        if sequence.pending:                                    # a chunk of the prompt, and not its last
-            if not draft.tokens:
-                return self._remember(sequence)
-        if request.beams:
-            sequence.logits = self.model.head(states[-1])
-            return None
         if draft.tokens:
             path, last = decide(self.model.head(states), draft, request.sampling, "rejection", sequence.generator)
             PagedSequence(self.cache, table).keep(context, [0, *(node + 1 for node in path)])
             sequence.hidden = states[path[-1] + 1 if path else 0]
             tokens = [*(draft.tokens[node] for node in path), last]
+            self._emit(sequence, len(states), context, tokens, draft, path)
+        elif sequence.pending:                                  # a chunk of the prompt, and not its last
+            self._remember(sequence)
+        elif request.beams:
+            sequence.logits = self.model.head(states[-1])
         else:
-            path, sequence.hidden = [], states[-1]
-            logits = self.model.head(states[-1])
+            sequence.hidden, logits = states[-1], self.model.head(states[-1])
             if not sequence.out.tokens and sequence.index == 0:
                 self._fork(sequence, logits)
-            tokens = [choose(logits, request.sampling, sequence.generator)]
-        self._emit(sequence, len(states), context, tokens, draft, path)
-        return None
+            token = choose(logits, request.sampling, sequence.generator)
+            self._emit(sequence, len(states), context, [token], draft, [])
 
     def _emit(self, sequence: Sequence, fed: int, context: int, tokens: list[int], draft: Draft,
               path: list[int]) -> None:

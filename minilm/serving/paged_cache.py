@@ -82,7 +82,8 @@ class PagedBatch:
                    zip(feeds, trees, strict=True)]
         self.positions = torch.cat([feed.table.length + offset for feed, offset in zip(feeds, offsets, strict=True)])
         self.slots = torch.tensor([slot for feed in feeds for slot in
-                                   feed.table.slots(feed.table.length, feed.table.length + feed.count)])
+                                   feed.table.slots(feed.table.length, feed.table.length + feed.count)],
+                                  device=cache.device)
         starts, together = 0, {}
         for i, feed in enumerate(feeds):
             together.setdefault(feed.count, []).append((starts, feed, trees[i]))

@@ -1,4 +1,4 @@
-"""What the engine works on: requests, and the sequences that each grows."""
+"""What the engine works on: requests, the sequences that each grows, and what it tells of a step."""
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class Sequence:
 class Request:
     """What was asked for: `n` samples, or the best `n` of `beams` beams, and how far it is.
 
-    arrival: its place in the order of service.  host: while swapped out, its blocks' content and where each stood.
+    id: also its place in the order of service.  host: while swapped out, its blocks' content and where each stood.
     """
 
     id: int
@@ -105,3 +105,16 @@ class Swapped:
     content: list[Tensor]
     num_blocks: int
     tables: list[tuple[list[int], int]]
+
+
+@dataclass
+class Step:
+    """What one step did. batch: (sequence's name, tokens fed) of each.  events: what happened to whom, in order:
+    "admit", "fork", "copy", "preempt", "swap out", "swap in", "resume", "finish", "cancel".  blocks_used, tokens_held:
+    after the step."""
+
+    batch: list[tuple[str, int]]
+    events: list[tuple[str, str]]
+    blocks_used: int
+    tokens_held: int
+    waiting: int

@@ -113,7 +113,7 @@ ENGINE = [
     # a step
     edit("a chunk skips a token", MIX, Engine, "_run", "text[table.length : table.length + w.count]",
          "text[table.length + (w.count > 1) :][: w.count]"),
-    edit("a token after every chunk", MIX, Engine, "_commit", "if sequence.pending:", "if False:"),
+    edit("a token after every chunk", MIX, Engine, "_commit", "elif sequence.pending:", "elif False:"),
     edit("trees are fed as chains", DRAFTS, Engine, "_run", "len(tokens), draft.rooted", "len(tokens), None"),
     edit("the rows of another", MIX, Engine, "_run", "batch.split([feed.count for feed in feeds])",
          "batch.split([feed.count for feed in feeds])[::-1]"),

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 from block_walk import OPERATIONS, prefix_keys, walk
-from core_helpers import assert_clear_error, one_thread, random_ids, tiny_model  # noqa: F401
+from core_helpers import TINY, assert_clear_error, one_thread, random_ids, tiny_model  # noqa: F401
 from mutants import serving as mutants
 
 from minilm.cache import KVCache
@@ -153,6 +153,16 @@ def check_paged_attention():
             feeds = [Feed(*feed) for feed in zip(tables, counts, parents, strict=True)]
             logits = model(torch.cat(texts)[None], PagedBatch(cache, feeds))[0]
             assert (logits - torch.cat(expected)).abs().max() < 1e-12, (heads, groups, size)
+
+
+def test_a_pass_indexes_where_its_numbers_are():
+    """Guards an index that crosses from the host to the device in every layer; "meta" stands for any other device."""
+    cache = PagedCache(TINY, 4, 4, device="meta")
+    table = BlockTable(cache.pool)
+    cache.reserve(table, 5)
+    batch = PagedBatch(cache, [Feed(table, 5)])
+    (group,) = batch.groups
+    assert {x.device.type for x in (batch.slots, group.rows, group.tables, group.mask)} == {"meta"}
 
 
 CHECKS = {check.__name__: check for check in (
