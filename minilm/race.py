@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import minilm
 from minilm.bench.contestants import BASELINE, REGISTRY, Contestant, Course, chosen
 from minilm.generation import check_request
+from minilm.text import counted
 
 PROMPT = "Write a short story about a fox who learns to read. Then list three lessons from the story."
 
@@ -89,11 +90,6 @@ def first_difference(a: list[int], b: list[int]) -> int | None:
     if a == b:
         return None
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def counted(number: int, noun: str) -> str:
-    """"1 round", "2 rounds"."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def table(results: list[Result]):

@@ -10,7 +10,8 @@ from minilm.bench.contestants import BASELINE, REGISTRY, Contestant, Course, Tra
 from minilm.cli import main
 from minilm.generation import Generation, Stats
 from minilm.model import GPT, GPTConfig
-from minilm.race import counted, first_difference, race
+from minilm.race import first_difference, race
+from minilm.text import counted
 
 TINY = GPTConfig(vocab_size=64, num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_size=8, mlp_width=48,
                  max_positions=64, tie_embeddings=False)

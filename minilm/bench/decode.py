@@ -5,7 +5,8 @@ import minilm
 from minilm.bench import limits
 from minilm.bench.contestants import BASELINE, Course, chosen
 from minilm.bench.cost import forward_pass
-from minilm.race import PROMPT, counted, race
+from minilm.race import PROMPT, race
+from minilm.text import counted
 
 
 def measure(names: list[str], *, max_new_tokens: int = 128, rounds: int = 7, device: str = "cpu") -> dict:

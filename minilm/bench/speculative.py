@@ -14,8 +14,9 @@ from minilm.bench.contestants import BASELINE, Course
 from minilm.decoding import autoregressive, speculative
 from minilm.generation import Generation
 from minilm.model import GPT
-from minilm.race import counted, rotated
+from minilm.race import rotated
 from minilm.sampling import Sampling
+from minilm.text import counted
 from minilm.tokenizer import Tokenizer
 from minilm.training import prompts as prompt_maker
 

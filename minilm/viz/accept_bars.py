@@ -113,8 +113,7 @@ def strip(pair: Pair, sampling: Sampling, place: int | None = None) -> str:
 
 
 def _name(pair: Pair, token: int) -> str:
-    shown = html.visible(html.texts(pair.tokenizer, [token])[0])
-    return shown if len(shown) <= 12 else shown[:11] + "…"
+    return html.short(html.texts(pair.tokenizer, [token])[0], 12)
 
 
 def _mark(token: int, played: tuple[int, int | None] | None) -> str:

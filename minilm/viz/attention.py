@@ -33,7 +33,7 @@ def record(model, ids: list[int]) -> Tensor:
 
 def heat_map(tokens: list[str], weights: Tensor, *, size: int = 22) -> str:
     """One head as SVG: weights[T, T], row t is what token t reads. Darker is more; the number shows on hovering."""
-    names = [_short(token) for token in tokens]
+    names = [html.short(token, 10) for token in tokens]
     left, top, T = 88, 74, len(tokens)
     shapes = [svg.label(left - 6, top - 12, "reads from →", size=11, color=theme.MUTED, anchor="end")]
     for t, name in enumerate(names):
@@ -101,7 +101,7 @@ def overview(tokens: list[str], weights: Tensor) -> Chart:
 
 def chart(tokens: list[str], weights: Tensor, heads: list[tuple[int, int]]) -> Chart:
     """A few heads side by side, still: heads are (layer, head) from 1, weights[L, H, T, T]."""
-    names = [_short(token) for token in tokens]
+    names = [html.short(token, 10) for token in tokens]
     fig, axes = theme.figure(1, len(heads), height=theme.WIDTH / len(heads) + 0.75, sharey=True, squeeze=False)
     for ax, (layer, head) in zip(axes[0], heads, strict=True):
         one = weights[layer - 1, head - 1].clone().float()
@@ -114,8 +114,3 @@ def chart(tokens: list[str], weights: Tensor, heads: list[tuple[int, int]]) -> C
         ax.spines[:].set_visible(False)
     axes[0][0].set_ylabel("this token reads ...")
     return Chart(fig, f"{len(heads)} heads of {len(tokens)} tokens")
-
-
-def _short(token: str, most: int = 10) -> str:
-    shown = html.visible(token)
-    return shown if len(shown) <= most else shown[: most - 1] + "…"

@@ -43,8 +43,7 @@ def drawing(now) -> str:
 
 
 def _node(x: float, y: float, width: float, shown: str, name: str, room: int, size: float) -> str:
-    role, words = theme.role(name), html.visible(shown)
-    words = words if len(words) <= room else words[: room - 1] + "…"
+    role, words = theme.role(name), html.short(shown, room)
     fill = role.color + ("55" if name == "rejected" else "")
     box = svg.box(x, y - 9, width, 18, fill=fill if len(fill) == 7 else "none", dashed=role.line == "dashed",
                   stroke=role.color, text=f"{role.mark}{words}", size=size, mono=True)

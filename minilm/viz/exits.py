@@ -237,8 +237,7 @@ def _column(readings: Readings, t: int, n: int, exits: Sequence[int], x: float, 
 
 def _short(text: str, width: float) -> str:
     """A token's text cut to what fits into `width` pixels at size 10."""
-    seen, room = html.visible(text), max(int(width / 6.2), 2)
-    return seen if len(seen) <= room else seen[: room - 1] + "…"
+    return html.short(text, max(int(width / 6.2), 2))
 
 
 def upright(x: float, y: float, text: str, *, bold: bool = False) -> str:

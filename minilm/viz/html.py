@@ -5,6 +5,7 @@ Wrap the result in `picture.Html` to show it in a cell, or give it to `widgets.p
 from collections.abc import Sequence
 from html import escape
 
+from minilm.text import shortened
 from minilm.viz import theme
 
 _MARKS = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
@@ -13,6 +14,11 @@ _MARKS = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
 def visible(text: str) -> str:
     """A token's text with its white space made visible: space as ·, newline as ⏎, tab as ⇥; "" as ∅."""
     return "".join("·" if c == " " else _MARKS.get(c, c if c.isprintable() else "▯") for c in text) or "∅"
+
+
+def short(text: str, room: int) -> str:
+    """`visible`, cut to `room` characters."""
+    return shortened(visible(text), room)
 
 
 def texts(tokenizer, ids: Sequence[int]) -> list[str]:

@@ -74,8 +74,7 @@ def frame(block: Block, n: int | None = None) -> str:
 
 
 def _cell(x: float, y: float, wide: float, shown: str, new: bool, fixed: bool, right: bool, t: int, i: int) -> str:
-    word, room = html.visible(shown), max(int((wide - (13 if new else 5)) / 5.9), 1)
-    word = word if len(word) <= room else word[: max(room - 1, 1)] + "…"
+    word = html.short(shown, max(int((wide - (13 if new else 5)) / 5.9), 1))
     green = theme.role("accepted")
     fill = green.color if new else green.color + "40" if fixed else EARLY if right else "none"
     ink = theme.ink(green.color) if new else theme.TEXT if fixed else theme.DARK if right else theme.MUTED

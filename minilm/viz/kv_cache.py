@@ -6,6 +6,7 @@ computes every row again; with one it computes the new rows only, and reads the 
 from collections.abc import Sequence
 
 from minilm.generation import Pass
+from minilm.text import counted
 from minilm.viz import html, svg, theme
 from minilm.viz.picture import Chart
 
@@ -46,14 +47,14 @@ def view(tokens: Sequence[str], trace: Sequence[Pass], i: int, bytes_per_token: 
     for x, name, rows_now, total in ((NAMES, "without a cache", now, recomputed(trace, i)),
                                      (right, "with a cache", step.fed, computed(trace, i))):
         shapes.append(svg.label(x, 12, name, size=13, bold=True))
-        shapes.append(svg.label(x, 29, f"{_count(rows_now, 'row')} computed now, {total:,} so far", size=11,
+        shapes.append(svg.label(x, 29, f"{counted(rows_now, 'row')} computed now, {total:,} so far", size=11,
                                 color=theme.MUTED))
     for row in range(rows):
         y = TOP + row * CELL
         new = step.context <= row < now
         if row < now:
-            shapes.append(svg.label(NAMES - 8, y + CELL / 2, _short(tokens[row]), size=11, anchor="end", mono=True,
-                                    bold=new))
+            shapes.append(svg.label(NAMES - 8, y + CELL / 2, html.short(tokens[row], 13), size=11, anchor="end",
+                                    mono=True, bold=new))
         shapes += _row(NAMES, y, row, "computed" if row < now else "later", 0)
         shapes += _row(right, y, row, "computed" if new else "done" if row < now else "later", step.context)
     shapes += _memory(right, TOP + side + 12, rows, step)
@@ -160,15 +161,6 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:,.0f} B"
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
-def _short(text: str, most: int = 13) -> str:
-    shown = html.visible(text)
-    return shown if len(shown) <= most else shown[: most - 1] + "…"
-
-
 def memory(name: str, weights: float, bytes_per_token: float, context: int, batch: int, *, room: float = 80e9) -> str:
     """Weights and KV cache as one bar against a device's memory of `room` bytes, for `batch` conversations of
     `context` tokens."""
@@ -185,7 +177,7 @@ def memory(name: str, weights: float, bytes_per_token: float, context: int, batc
               svg.label(8 + room * scale, 6, f"room: {room / 1e9:.0f} GB", size=12, anchor="middle", color=theme.MUTED)]
     if weights + cache > 1.25 * room:
         shapes.append(svg.arrow(end, 41, end + 18, 41, color=theme.VERMILLION, width=3, head=10))
-    words = (f"{name}: weights {weights / 1e9:.1f} GB + cache {_count(batch, 'conversation')} × {context:,} tokens × "
+    words = (f"{name}: weights {weights / 1e9:.1f} GB + cache {counted(batch, 'conversation')} × {context:,} tokens × "
              f"{size(bytes_per_token)} = {cache / 1e9:.1f} GB")
     most = max(int((room - weights) // (bytes_per_token * context)), 0)
     limit = f"the most that fit is {most:,} {'conversation' if most == 1 else 'conversations'} of {context:,} tokens"

@@ -95,9 +95,8 @@ def _names(fed: Fed, cell: float, left: float) -> list[str]:
 
 def _row(fed: Fed, node: int, words: list[str], held: int, cell: float, left: float, framed: bool) -> str:
     y = TOP + cell * node
-    word = html.visible(words[node])
-    word = word if len(word) <= 10 else word[:9] + "…"
-    shapes = [svg.label(NAMES, y + cell / 2, word, size=min(10.5, cell - 2), mono=True, bold=framed),
+    shapes = [svg.label(NAMES, y + cell / 2, html.short(words[node], 10), size=min(10.5, cell - 2), mono=True,
+                        bold=framed),
               svg.label(left - 6, y + cell / 2, f"{held + fed.depth[node]}", size=min(9.5, cell - 2), anchor="end",
                         color=theme.MUTED),
               svg.box(left, y + 0.5, TEXT, cell - 1, fill=TINTS[ROOT], stroke="none", radius=1)]

@@ -10,6 +10,7 @@ from html import escape
 
 from minilm.decoding.lookahead import LookaheadPass
 from minilm.generation import Generation
+from minilm.text import shortened
 from minilm.viz import html, svg, theme
 
 LEFT, WINDOW, ROW = 74, 420, 30             # pixels: row names, the window, a row
@@ -68,8 +69,7 @@ def _window(step: LookaheadPass, pool: set, tokenizer) -> str:
 
 
 def _box(x: float, y: float, wide: float, shown: str, fill: str, told: str) -> str:
-    word, room = html.visible(shown), max(int((wide - 5) / 6.1), 1)
-    word = word if len(word) <= room else word[: max(room - 1, 1)] + "…"
+    word = html.short(shown, max(int((wide - 5) / 6.1), 1))
     return (f"<g><title>{escape(told)}: {escape(html.visible(shown))}</title>"
             + svg.box(x + 1, y + 4, wide - 2, ROW - 9, fill=fill, stroke=theme.RULE, text=word, size=10, mono=True)
             + "</g>")
@@ -84,11 +84,10 @@ def _grams(step: LookaheadPass, pool: set, tokenizer, left: float) -> list[str]:
     for line, gram in enumerate(dict.fromkeys(step.ngrams)):
         y, new = 30 + 17 * line, gram not in pool
         words = "│".join(map(html.visible, html.texts(tokenizer, gram)))
-        shown = words if len(words) <= room else words[: room - 1] + "…"
         shapes.append(f"<g><title>{escape(words)}{'' if new else ': in the pool already'}</title>"
                       + svg.label(left, y, "+" if new else "=", size=11, bold=True,
                                   color=theme.TEXT if new else theme.MUTED)
-                      + svg.label(left + 12, y, shown, size=9.6, mono=True,
+                      + svg.label(left + 12, y, shortened(words, room), size=9.6, mono=True,
                                   color=theme.TEXT if new else theme.MUTED) + "</g>")
     foot = 22 + ROW * (len(step.window) + 0.5)
     shapes.append(svg.arrow(LEFT + WINDOW + 4, foot, LEFT + WINDOW + 22, 36))

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from html import escape
 
 from minilm.generation import Generation
+from minilm.text import counted
 from minilm.viz import html, theme
 
 MATCH, COPY = theme.YELLOW, theme.SKY
@@ -52,15 +53,11 @@ def _frame(n: int, text: list[int], step, tokenizer, ngram: int) -> str:
     own = theme.role("recovered" if len(accepted) < len(step.drafted) else "bonus" if step.drafted else "decode")
     for word in html.texts(tokenizer, step.emitted[len(accepted):]):
         flow.append(html.chip(word, color=own.color, mark=own.mark))
-    told = (f"its last {_count(length)} stood in it before: {_count(len(step.drafted))} copied, "
+    told = (f"its last {counted(length, 'token')} stood in it before: {counted(len(step.drafted), 'token')} copied, "
             f"{len(accepted)} accepted" if length else "its end stood nowhere before: nothing drafted")
     head = f'<div style="font:13px {theme.FONT};margin-bottom:6px"><b>round {n}</b>: {told}</div>'
     body = f'<div style="font:13px/1.75 {theme.MONO};white-space:pre-wrap">{"".join(flow)}</div>'
     return html.card(head + body + key())
-
-
-def _count(n: int) -> str:
-    return f"{n} token{'' if n == 1 else 's'}"
 
 
 def _readable(word: str) -> str:

@@ -6,6 +6,7 @@ from html import escape
 import torch
 
 from minilm.decoding.proposers.blockwise import choose_tree
+from minilm.text import counted
 from minilm.viz import html, svg, theme, token_tree
 from minilm.viz.picture import Chart
 
@@ -79,15 +80,11 @@ def budget_frames(accuracy: torch.Tensor, measured: Callable[[list[tuple[int, ..
     found = [measured(tree) for tree in trees]
     out = []
     for i, tree in enumerate(trees):
-        head = (f'<div style="font:13px {theme.FONT};margin-bottom:4px"><b>{_nodes(budgets[i])}</b>: '
+        head = (f'<div style="font:13px {theme.FONT};margin-bottom:4px"><b>{counted(budgets[i], "node")}</b>: '
                 f"expected {hoped[i]:.2f} tokens a pass, measured {found[i]:.2f}</div>")
         out.append(html.card(head + token_tree.shape(tree, chances(accuracy, tree))
                              + _curve(budgets, hoped, found, i)))
     return out
-
-
-def _nodes(count: int) -> str:
-    return f"{count} node{'' if count == 1 else 's'}"
 
 
 def _curve(budgets: Sequence[int], hoped: Sequence[float], found: Sequence[float], now: int) -> str:

@@ -55,9 +55,7 @@ def _headline(sampling: Sampling, before: Tensor, after: Tensor) -> str:
 def _bar(row: int, text: str, before: float, after: float, scale: float, drawn: bool) -> list[str]:
     y, x = row * ROW + 4, TEXT_WIDTH
     kept = after > 0
-    shown = html.visible(text)
-    shown = shown if len(shown) <= 13 else shown[:12] + "…"
-    shapes = [svg.label(x - 24, y + 7, shown, size=13, anchor="end", mono=True),
+    shapes = [svg.label(x - 24, y + 7, html.short(text, 13), size=13, anchor="end", mono=True),
               svg.label(x - 12, y + 7, "✓" if kept else "✗", size=12, color=KEPT if kept else CUT, anchor="middle")]
     if kept:
         fill = DRAWN if drawn else KEPT

@@ -111,7 +111,7 @@ def _column(one: Round, i: int, word: str, x: float, y, w: float, h: float, E: i
         out.append(_text(one.fed[i + 1], x + w / 2, y(L) - 29))
     if phase > n and i < len(one.said):
         role = theme.role("accepted" if i < one.accepted else "recovered" if one.accepted < n else "bonus")
-        said = _short(one.said[i])
+        said = html.short(one.said[i], 9)
         out.append(svg.box(x + 3, y(L) - 20, w - 6, 16, fill=role.color, stroke="none", size=10.5, mono=True,
                            text=role.mark + said))
     elif phase > n:
@@ -119,13 +119,8 @@ def _column(one: Round, i: int, word: str, x: float, y, w: float, h: float, E: i
     return "<g>" + "".join(out) + "</g>"
 
 
-def _short(text: str, room: int = 9) -> str:
-    seen = html.visible(text)
-    return seen if len(seen) <= room else seen[: room - 1] + "…"
-
-
 def _text(text: str, x: float, y: float, *, color: str = theme.TEXT, strike: bool = False) -> str:
-    word = svg.label(x, y, _short(text, 10), size=10.5, anchor="middle", mono=True,
+    word = svg.label(x, y, html.short(text, 10), size=10.5, anchor="middle", mono=True,
                      color=theme.VERMILLION if strike else color)
     wide = 3.2 * min(len(html.visible(text)), 10)
     return word + (svg.line(x - wide, y, x + wide, y, color=theme.VERMILLION, width=1) if strike else "")

@@ -8,6 +8,7 @@ from html import escape
 
 from minilm.decoding.speculative import SpeculativePass
 from minilm.generation import Generation
+from minilm.text import counted
 from minilm.viz import html, svg, theme
 
 SEES, MINE = "#9CC8E8", "#0072B2"           # an ancestor, the token itself
@@ -25,16 +26,13 @@ def frames(generation: Generation, prompt: Sequence[int], tokenizer) -> list[str
             out.append(html.card(
                 f'<div style="font:13px {theme.FONT};margin-bottom:6px;white-space:nowrap;overflow:hidden">'
                 f'<b>round {n}</b>: {len(step.drafted)} guesses, {len(step.accepted)} accepted, '
-                f'{_tokens(len(step.emitted))} more <span style="color:{theme.MUTED}">after “…{escape(before)}”</span>'
+                f'{counted(len(step.emitted), "token")} more '
+                f'<span style="color:{theme.MUTED}">after “…{escape(before)}”</span>'
                 "</div>"
                 + draw(html.texts(tokenizer, step.drafted), step.parents, step.accepted, root=root, held=step.context,
                        last=html.texts(tokenizer, last)[0] if last else "")))
         written += step.emitted
     return out
-
-
-def _tokens(n: int) -> str:
-    return f"{n} token{'' if n == 1 else 's'}"
 
 
 def draw(tokens: Sequence[str], parents: Sequence[int], accepted: Sequence[int] = (), *, root: str, held: int,
@@ -93,16 +91,13 @@ def _branch(node: int, parent: int, row: dict, depth: dict, top: float, h: float
 
 def _word(text: str, x: float, y: float, h: float, node: int, kept: bool) -> str:
     """A token's box, in its role's colour."""
-    shown = html.visible(text)
     role = theme.role("accepted" if kept else "rejected")
-    mark = "" if node < 0 else role.mark
-    room = 9 if node < 0 else 8
-    word = mark + (shown if len(shown) <= room else shown[: room - 1] + "…")
+    word = html.short(text, 9) if node < 0 else role.mark + html.short(text, 8)
     fill = theme.role("prompt").color if node < 0 else role.color if kept else "none"
     stroke = "none" if kept else theme.VERMILLION
     box = svg.box(x, y + 2, WORD, h - 4, fill=fill, stroke=stroke, dashed=not kept, text=word, mono=True,
                   size=min(11.5, h - 5))
-    return f"<g><title>{escape(shown)}</title>{box}</g>"
+    return f"<g><title>{escape(html.visible(text))}</title>{box}</g>"
 
 
 def _row(node: int, parents: Sequence[int], row: dict, left: float, y: float, h: float, cell: float, kept: bool,
@@ -130,9 +125,8 @@ def _last(text: str, depth: int, y: float, deepest: int, recovered: bool) -> str
     """The target's own token, under the tree."""
     role = theme.role("recovered" if recovered else "bonus")
     x = 26 + STEP * min(depth, deepest)
-    shown = html.visible(text)
     box = svg.box(x, y + 4, WORD, 18, fill=role.color, stroke="none", size=11.5, mono=True,
-                  text=role.mark + (shown if len(shown) <= 8 else shown[:7] + "…"))
+                  text=role.mark + html.short(text, 8))
     side = (x - 6, "end") if depth > 1 else (x + WORD + 6, "start")
     return box + svg.label(side[0], y + 13, "the model's own", size=10, anchor=side[1], color=theme.MUTED)
 

@@ -157,8 +157,7 @@ def _node(x: float, y: float, wide: float, shown: str, count: float, fill: str, 
           stroke: str = theme.RULE) -> str:
     times = f"{count:.3g}"
     room = max(int((wide - 12 - 6 * len(times)) / 6.2) - len(mark), 1)
-    word = html.visible(shown)
-    word = word if len(word) <= room else word[: max(room - 1, 1)] + "…"
+    word = html.short(shown, room)
     ink = theme.ink(fill) if fill.startswith("#") else theme.TEXT
     return (f"<g><title>{escape(html.visible(shown))}, seen {times} times</title>"
             + svg.box(x, y - 9, wide, 18, fill=fill, stroke=stroke, dashed=line == "dashed")
