@@ -1,0 +1,81 @@
+"""Splitting one attention over many programs: how the parts become one again, and how many parts there should be.
+
+A program that attends to some of the keys leaves a state: its output (normalised over those keys) and the log-sum-exp of
+its scores. Two states merge into the state of both their keys; that is all that split-KV needs (Dao et al. 2023,
+"Flash-Decoding"; the operator is Milakov & Gimelshein 2018, eq. 4, with an output carried along).
+
+How many splits is a choice with two schools:
+
+    the heuristic    enough programs to fill the chip, however many that takes: fast, but the same row is split in another way
+                     in another batch, and sums in another order differ in their last bits
+    the fixed size   splits of so many keys, wherever the row stands: bitwise the same whatever the batch around it; long
+                     rows in a small batch may be split too little, short rows too much
+"""
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, Tensor]       # (output[..., D], log-sum-exp[...], natural logarithm)
+
+
+def merge(a: State, b: State) -> State:
+    """The state of the keys of a and b together, from the states of each.
+
+    Associative and commutative. (anything, -inf) is the identity: the state of no keys at all, whose output is ignored.
+    """
+    (out_a, lse_a), (out_b, lse_b) = a, b
+    lse = torch.logaddexp(lse_a, lse_b)
+    base = lse.masked_fill(lse == -torch.inf, 0)            # of two states without keys: 0 · exp(-inf), not -inf - -inf
+    return _part(out_a, lse_a, base) + _part(out_b, lse_b, base), lse
+
+
+def _part(out: Tensor, lse: Tensor, base: Tensor) -> Tensor:
+    """A state's share of the merged output: out · exp(lse - base), nothing where it saw no key."""
+    weight = (lse - base).exp()[..., None]
+    return torch.where(weight > 0, out * weight, 0)
+
+
+def merge_all(outs: Tensor, lses: Tensor) -> State:
+    """The state of all splits' keys, merged from the first on: outs[n, ..., D], lses[n, ...] -> (out[..., D], lse[...])."""
+    return reduce(merge, zip(outs, lses, strict=True))
+
+
+def fa2_num_splits(programs: int, processors: int, tiles: int, most: int = 128) -> int:
+    """FlashAttention-2's rule: the fewest splits whose last wave is nearly as full as any number of splits could make it.
+
+    programs: batch · heads · query blocks, the programs there would be without splits. processors: programs that run at
+    once (FlashAttention-2 counts each multiprocessor twice). tiles: tiles of keys that can be shared out.
+    With 48 programs on 108 multiprocessors: 2 splits fill 96 of 108, 0.89, and 3 splits 144 of 216, 0.67. So it says 2.
+    """
+    _positive(programs=programs, processors=processors, tiles=tiles, most=most)
+    if programs >= 0.8 * processors:
+        return 1
+    most = min(most, processors, tiles)
+    # A number that shares out the tiles no better than the one before it has empty splits: 64 tiles by 11 or 12 are 6 each
+    worth = [n for n in range(1, most + 1) if n == 1 or _ceil(tiles, n) != _ceil(tiles, n - 1)]
+    fill = {n: _fill(programs * n, processors) for n in worth}
+    return next(n for n in worth if fill[n] >= 0.85 * max(fill.values()))
+
+
+def _fill(programs: int, processors: int) -> float:
+    """Share of the processors' time that is used when `programs` equal programs run in waves."""
+    return programs / (_ceil(programs, processors) * processors)
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _positive(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}")
+
+
+def check_split(num_splits: int | None, split_size: int | None) -> None:
+    """At most one of the two is given, and it is a whole number of at least 1."""
+    if num_splits is not None and split_size is not None:
+        raise ValueError("give num_splits or split_size, not both")
+    _positive(**{name: number for name, number in (("num_splits", num_splits), ("split_size", split_size))
+                 if number is not None})
