@@ -92,7 +92,7 @@ def fed(steps: Sequence[Step], first: str, *, label: str) -> str:
     for n, step in enumerate(steps):
         long = dict(step.batch).get(first, 0)
         rest = sum(count for _, count in step.batch) - long
-        x, y = LEFT + wide * n, 24 + high
+        x, y = LEFT + wide * n, 38 + high
         for count, color, said in ((rest, theme.role("decode").color, "others"), (long, theme.role("prefill").color,
                                                                                  "long prompt")):
             tall = high * count / most
@@ -103,7 +103,7 @@ def fed(steps: Sequence[Step], first: str, *, label: str) -> str:
             y -= tall
         if long > 1 and wide > 12:
             shapes.append(svg.label(x + wide / 2, y - 6, f"»{long}", size=10, anchor="middle"))
-    shapes += [svg.line(LEFT, 24 + high, theme.PIXELS - 6, 24 + high, color=theme.MUTED, width=1),
-               svg.label(LEFT - 6, 24 + high, "0", size=10, anchor="end", color=theme.MUTED),
-               svg.label(LEFT - 6, 26, str(most), size=10, anchor="end", color=theme.MUTED)]
-    return html.card(svg.drawing(theme.PIXELS, high + 34, *shapes, title=label))
+    shapes += [svg.line(LEFT, 38 + high, theme.PIXELS - 6, 38 + high, color=theme.MUTED, width=1),
+               svg.label(LEFT - 6, 38 + high, "0", size=10, anchor="end", color=theme.MUTED),
+               svg.label(LEFT - 6, 40, str(most), size=10, anchor="end", color=theme.MUTED)]
+    return html.card(svg.drawing(theme.PIXELS, high + 46, *shapes, title=label))

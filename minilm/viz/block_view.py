@@ -44,7 +44,7 @@ def _pool(before: Shot, after: Shot, places: dict[str, int], tokenizer) -> tuple
     shapes = [svg.label(0, 9, f"physical blocks of {after.block_size} tokens", size=12, bold=True)]
     for block, count in enumerate(after.references):
         owners = [places[table.name] for table in after.tables if block in table.blocks]
-        was = before.places[block] if before.references[block] and count else ()
+        was = before.places[block] if count else ()
         same = after.places[block][: len(was)] == was
         shapes.append(_block(*corner(block), high, block, owners, after.places[block], len(was) if same else 0,
                              after.block_size, tokenizer))
@@ -67,7 +67,8 @@ def _block(x: float, y: float, high: float, block: int, owners: list[int], token
     for i, place in enumerate(owners):
         letter, color = theme.owner(place)
         shapes += [svg.box(x + share * i, y, share, HEAD, fill=color, stroke="none", radius=0),
-                   svg.label(x + share * (i + 0.5) + 6 * (i == 0), y + HEAD / 2, letter, size=12, bold=True, anchor="middle", color=theme.ink(color))]
+                   svg.label(x + share * (i + 0.5) + 6 * (i == 0), y + HEAD / 2, letter, size=12, bold=True,
+                             anchor="middle", color=theme.ink(color))]
     if owners:
         shapes.append(svg.label(x + 3, y + HEAD / 2, str(block), size=9, color=theme.ink(theme.owner(owners[0])[1])))
     else:

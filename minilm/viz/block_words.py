@@ -35,9 +35,9 @@ def _left(before: Shot, after: Shot, event: str, who: str, name) -> str:
     """Somebody younger made room."""
     blocks = {block for table in before.tables if _same_request(table.name, who) for block in table.blocks}
     if event == "swap out":
-        return (f"<b>Preempt, swap out.</b> No block is left for those before it in line. {name(who)} came last, so "
+        return (f"<b>Preempt, swap out.</b> A block is needed and none is left. {name(who)} came last, so "
                 f"all its {_count(len(blocks), 'block')} go to host memory; not one by one, for half a text is useless")
-    return (f"<b>Preempt, recompute.</b> No block is left for those before it in line. {name(who)} came last: its "
+    return (f"<b>Preempt, recompute.</b> A block is needed and none is left. {name(who)} came last: its "
             f"{_count(len(blocks), 'block')} are freed, its text is kept and will be read again")
 
 

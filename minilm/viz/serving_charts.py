@@ -30,7 +30,7 @@ def block_size_chart(waste: Mapping[int, float], mean_held: float, speed: Mappin
         theme.label(left, size, 100 * waste[size], f"{100 * waste[size]:.1f}", theme.ORANGE, dx=0, dy=9, ha="center",
                     fontsize=8)
     left.set(xscale="log", xlabel="block size, tokens", ylabel="waste, % of blocks taken", xticks=sizes, ylim=(0, None))
-    theme.title(left, "Empty places; dashed: half a block each")
+    theme.title(left, "Waste; dashed: the formula")
     if right is not None:
         right.plot(list(speed), list(speed.values()), **theme.ours(theme.BLUE))
         theme.label(right, list(speed)[-1], list(speed.values())[-1], "here", theme.BLUE)
@@ -57,7 +57,7 @@ def sharing_chart(samples: Mapping[int, Sequence[float]], beams: Mapping[int, Se
         color, new = theme.CATEGORIES[i], range(1, len(saved) + 1)
         left.plot(new, [100 * share for share in saved], **theme.ours(color) | {"marker": ""})
         left.plot(new, [100 * sharing_formula(n, prompt, output, block_size) for output in new], **theme.paper(color))
-        theme.label(left, len(saved), 100 * saved[-1], f"n = {n}", color)
+        theme.label(left, len(saved), 100 * saved[-1], f"n = {n}", color, dy=(-1, -5, 5)[i % 3])
     for i, (width, saved) in enumerate(beams.items()):
         color = theme.CATEGORIES[i]
         right.plot(range(1, len(saved) + 1), [100 * share for share in saved], **theme.ours(color) | {"marker": ""})
@@ -73,21 +73,20 @@ def sharing_chart(samples: Mapping[int, Sequence[float]], beams: Mapping[int, Se
     return Chart(fig, f"blocks saved by {len(samples)} numbers of samples and {len(beams)} of beams")
 
 
-def throughput_chart(here: Mapping[str, float], recorded: Mapping[str, float] | None = None) -> Chart:
-    """Speed of each way to batch, as a ratio to one request at a time: this run solid, a recorded one below it."""
-    fig, ax = theme.figure(height=0.5 + 0.46 * len(here) + (0.3 if recorded else 0))
-    names = list(here)
+def throughput_chart(here: Mapping[str, float], recorded: Mapping[str, float]) -> Chart:
+    """Speed of each way to batch, as a ratio to one request at a time: this run filled, a recorded one dashed."""
+    names = list(dict.fromkeys([*here, *recorded]))
+    fig, ax = theme.figure(height=0.9 + 0.5 * len(names))
     for row, name in enumerate(names):
-        both = recorded is not None and name in recorded
-        ax.barh(row - (0.18 if both else 0), here[name], height=0.34, color=theme.BLUE)
-        theme.label(ax, here[name], row - (0.18 if both else 0), f"{here[name]:.2f} ×", theme.BLUE)
-        if both:
-            ax.barh(row + 0.18, recorded[name], height=0.3, color="none", edgecolor=theme.GREY, linestyle="--")
-            theme.label(ax, recorded[name], row + 0.18, f"{recorded[name]:.2f} × recorded", theme.GREY)
+        if name in here:
+            ax.barh(row - 0.19, here[name], height=0.34, color=theme.BLUE)
+            theme.label(ax, here[name], row - 0.19, f"{here[name]:.2f} × here", theme.BLUE)
+        if name in recorded:
+            ax.barh(row + 0.19, recorded[name], height=0.3, color="#F4F4F4", edgecolor=theme.GREY, linestyle="--")
+            theme.label(ax, recorded[name], row + 0.19, f"{recorded[name]:.2f} × recorded", theme.GREY)
     ax.axvline(1, **theme.limit())
     ax.set(yticks=range(len(names)), yticklabels=names, xlabel="times one request at a time")
-    ax.margins(x=0.2)
-    ax.set_xlim(0, None)
+    ax.set_xlim(0, 1.25 * max((*here.values(), *recorded.values())))
     ax.invert_yaxis()
     theme.title(ax, "Tokens a second, many requests")
     return Chart(fig, f"throughput of {len(names)} ways")

@@ -53,8 +53,8 @@ def view(tokens: int = 1000, block_size: int = 16, of_peak: float = 0.5, of_link
     for i, (served, (swap, again)) in enumerate(zip(SERVED, times, strict=True)):
         y = 26 + row * i
         shapes += [svg.label(left - 8, y + 10, served.name, size=11.5, anchor="end"),
-                   svg.label(left - 8, y + 25, f"equal at a link of {served.crossover * of_peak / 1e9:.1f} GB/s", size=9.5,
-                             anchor="end", color=theme.MUTED)]
+                   svg.label(left - 8, y + 25, f"equal at a link of {served.crossover * of_peak / 1e9:.1f} GB/s",
+                             size=9.5, anchor="end", color=theme.MUTED)]
         for line, (said, seconds, color) in enumerate((("⇄ swap", swap, theme.SKY), ("↻ recompute", again,
                                                                                      theme.ORANGE))):
             best = seconds == min(swap, again)
