@@ -9,12 +9,16 @@ is first needed; what pads them writes where nothing is kept and is seen by nobo
 `Captured(model)` decodes in place of the model, one text at a time, with any decoder. Without a GPU it runs the same
 padded passes unrecorded: slower than the model itself, and a way to test them.
 """
+from functools import lru_cache
+from itertools import pairwise
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from minilm.cache import Cache, KVCache, _check_room
+from minilm.kernels.few_tokens import FewTokens
 from minilm.model import GPT, GPTConfig
 
 WIDEST = 256            # tokens of a pass; a longer prompt is read in several
@@ -33,74 +37,94 @@ class StaticCache(KVCache):
     def __init__(self, config: GPTConfig, memory: Tensor, capacity: int | None, spare: int):
         super().__init__(config, capacity=capacity, spare=spare, memory=memory)
 
-    def places(self, num_tokens: int) -> tuple[list[int], list[int] | None]:
-        """(depth[T] after the text, sees[T] as bits or None for a chain) of the next tokens; see `branch`.
-
-        Bit j of sees[i] says that token i sees token j of the same pass. Raises ValueError when they don't fit.
-        """
+    def take_parents(self, num_tokens: int) -> tuple[int, ...] | None:
+        """The tree that the next tokens are, None for a chain; see `branch`. Raises ValueError when they don't fit."""
         parents, self._parents = self._parents, None
-        if parents is None:
-            _check_room(self.length, num_tokens, self.capacity)
-            return list(range(num_tokens)), None
-        depths, sees = [], []
-        for token, parent in enumerate(parents):
-            if not -1 <= parent < token:
-                raise ValueError(f"token {token} of a tree must continue an earlier one, or -1; it continues {parent}")
-            depths.append(depths[parent] + 1 if parent >= 0 else 0)
-            sees.append((sees[parent] if parent >= 0 else 0) | 1 << token)
-        _check_room(self.length, max(depths) + 1, self.capacity)
-        _check_room(self.length, num_tokens, self.capacity + self.spare)
-        return depths, sees
+        _check_room(self.length, num_tokens, self.capacity + (0 if parents is None else self.spare))
+        return None if parents is None else tuple(parents)
+
+    def keep(self, length: int, tokens: list[int]) -> None:
+        """As `KVCache.keep`. Tokens next to each other move as one piece, without a wait for the GPU."""
+        if any(b <= a for a, b in pairwise(tokens)) or not all(0 <= token < self.length - length for token in tokens):
+            return super().keep(length, tokens)
+        first = 0
+        for i in range(1, len(tokens) + 1):
+            if i == len(tokens) or tokens[i] != tokens[i - 1] + 1:
+                if tokens[first] != first:
+                    source = self._all[..., length + tokens[first] : length + tokens[i - 1] + 1, :]
+                    overlaps = tokens[first] < i                # then a copy in place would read what it has written
+                    self._all[..., length + first : length + i, :] = source.clone() if overlaps else source
+                first = i
+        self.length = length + len(tokens)
+
+
+def words_of(width: int) -> int:
+    """How many words of 64 bits hold one more than `width` bits: the last one stays 0."""
+    return width // 64 + 1
+
+
+@lru_cache(maxsize=4096)
+def laid_out(parents: tuple[int, ...], width: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """(depths[width] after the text, sees[width · words], how deep) of a tree: what `Recorded` sends of it.
+
+    Bit j of a token's words of 64 bits, `words_of(width)` of them, says that it sees token j of the same pass. Padding
+    sees itself. Raises ValueError when a token continues a later one.
+    """
+    depths, sees = [0] * width, [1 << token for token in range(width)]
+    for token, parent in enumerate(parents):
+        if not -1 <= parent < token:
+            raise ValueError(f"token {token} of a tree must continue an earlier one, or -1; it continues {parent}")
+        if parent >= 0:
+            depths[token] = depths[parent] + 1
+            sees[token] |= sees[parent]
+    bits = b"".join(row.to_bytes(8 * words_of(width), "little") for row in sees)
+    return np.array(depths), np.frombuffer(bits, np.int64), max(depths) + 1
 
 
 class Recorded:
     """One pass of `width` tokens that may see the first `reach` slots; to the model, the cache that it runs with.
 
     What changes comes in one row of whole numbers: ids[width], positions[width], the tokens held; for a tree also
-    sees[width, words], 64 bits a word, as in `StaticCache.places`.
+    sees[width, words], 64 bits a word, as in `laid_out`.
     """
 
-    def __init__(self, model: GPT, memory: Tensor, width: int, reach: int, tree: bool, pool: tuple | None):
-        device = memory.device
-        self.model, self.memory, self.width, self.reach, self.tree, self.pool = model, memory, width, reach, tree, pool
-        self.words = (width // 64 + 1) if tree else 0           # one bit more than tokens: it stays 0
+    def __init__(self, owner: "Captured", width: int, reach: int, tree: bool):
+        self.model, self.memory, self.width, self.reach, self.tree = owner.model, owner.memory, width, reach, tree
+        self.pool, device = owner.pool, owner.memory.device
+        self.words = words_of(width) if tree else 0
         row = torch.zeros(2 * width + 1 + width * self.words, dtype=torch.int64)
-        self.staged = row.pin_memory() if device.type == "cuda" else row
+        self.staged = row if self.pool is None else row.pin_memory()
         self.numbers = self.staged.numpy()                      # the same memory: writing here costs no launch
-        self.bits = self.numbers[2 * width + 1 :].view(np.uint8)
-        self.inputs = self.staged.to(device)
+        self.inputs = row.to(device)
         self.slot = torch.arange(reach, device=device)
         self.bit = torch.arange(64, device=device)
+        self.layers = FewTokens(self.model, self.memory, width) if owner.kernels else None
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.copied = torch.cuda.Event() if device.type == "cuda" else None
+        self.done: torch.cuda.Event | None = None
 
-    def __call__(self, tokens: list[int], held: int, depths: list[int], sees: list[int] | None) -> Tensor:
-        """hidden[width, d] after the tokens, in memory that the next pass writes over."""
-        self._stage(tokens, held, depths, sees)
-        if self.pool is None:
-            return self._run()
-        if self.graph is None:
-            self._record()
-        self.graph.replay()
-        return self.states
-
-    def _stage(self, tokens: list[int], held: int, depths: list[int], sees: list[int] | None) -> None:
-        """Send what changes to the device. Padding: token 0 after the others, which sees what is held, and itself."""
-        if self.copied is not None:
-            self.copied.synchronize()                           # the last pass has read what stands here
-        T, numbers = len(tokens), self.numbers
+    def __call__(self, tokens: list[int], held: int, tree: tuple[np.ndarray, np.ndarray, int] | None) -> Tensor:
+        """hidden[width, d] after the tokens, in memory that the next pass writes over. tree: as `laid_out` gives it."""
+        if self.done is not None:
+            self.done.synchronize()                             # the last pass has read what stands in `staged`
+        T, width, numbers = len(tokens), self.width, self.numbers
         numbers[:T] = tokens
-        numbers[T : self.width] = 0
-        numbers[self.width : self.width + T] = depths
-        numbers[self.width + T : 2 * self.width] = 0
-        numbers[self.width : 2 * self.width] += held
-        numbers[2 * self.width] = held
-        if self.tree:
-            rows = [*sees, *(1 << token for token in range(T, self.width))]
-            self.bits[:] = np.frombuffer(b"".join(row.to_bytes(8 * self.words, "little") for row in rows), np.uint8)
-        self.inputs.copy_(self.staged, non_blocking=True)
-        if self.copied is not None:
-            self.copied.record()
+        numbers[T:width] = 0                                    # padding: token 0, where the text now ends
+        if tree is None:
+            numbers[width : width + T] = range(held, held + T)
+            numbers[width + T : 2 * width] = held
+        else:
+            depths, sees, _ = tree
+            np.add(depths, held, out=numbers[width : 2 * width])
+            numbers[2 * width + 1 :] = sees
+        numbers[2 * width] = held
+        if self.pool is None:
+            self.states = self._run()
+        else:
+            if self.graph is None:
+                self._record()
+            self.graph.replay()
+            self.done.record()
+        return self.states
 
     def _record(self) -> None:
         """Run once, so that libraries set themselves up, then again while the launches are written down."""
@@ -109,26 +133,30 @@ class Recorded:
         with torch.cuda.stream(side):
             self._run()
         torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        self.graph, self.done = torch.cuda.CUDAGraph(), torch.cuda.Event()
         with torch.cuda.graph(self.graph, pool=self.pool):
             self.states = self._run()
 
+    @torch.inference_mode()
     def _run(self) -> Tensor:
         """The pass itself: only work on the device, with nothing decided on the way."""
         width = self.width
+        self.inputs.copy_(self.staged, non_blocking=True)
         ids, self.positions = self.inputs[:width], self.inputs[width : 2 * width]
-        held = self.inputs[2 * width : 2 * width + 1]
+        held, words = self.inputs[2 * width : 2 * width + 1], self.inputs[2 * width + 1 :].view(width, self.words)
+        if self.layers is not None:
+            return self.layers.hidden(ids, self.positions, held, words if self.tree else None)
         self.slots = held + self.slot[:width]
-        sees = self._tree_sees(held) if self.tree else self.slot <= self.slots[:, None]             # (width, reach)
+        sees = self._tree_sees(held, words) if self.tree else self.slot <= self.slots[:, None]      # (width, reach)
         bias = torch.zeros_like(sees, dtype=self.memory.dtype).masked_fill_(~sees, float("-inf"))
         groups = self.model.config.num_heads // self.model.config.num_kv_heads
         self.bias = bias.repeat(groups, 1)                                          # (H / K · width, reach)
         return self.model.hidden(ids[None], self)[0]
 
-    def _tree_sees(self, held: Tensor) -> Tensor:
+    def _tree_sees(self, held: Tensor, words: Tensor) -> Tensor:
         """[width, reach]: everything held; of the pass's own tokens those whose bit is set; nothing after them."""
-        words = self.inputs[2 * self.width + 1 :].view(self.width, self.words, 1)
-        own = (words >> self.bit & 1).view(self.width, -1).bool()
+        own = (words[:, :, None] >> self.bit & 1).view(self.width, -1).bool()
         columns = torch.cat((torch.ones_like(own[:, :1]), own), dim=1)             # held, own tokens, a bit that is 0
         return columns[:, (self.slot - held + 1).clamp(0, self.width + 1)]
 
@@ -156,20 +184,26 @@ class Captured:
 
     It holds memory for one text: `new_cache` hands it out, and what was in it is gone. spare: room for the branches of
     trees, beside `capacity` tokens (default: the model's max_positions). capture: False runs the same passes without
-    recording them, as it always is on a CPU.
+    recording them, as it always is on a CPU. kernels: layers by the Triton kernels of `kernels.few_tokens` (default:
+    on a GPU, where they know the model's shape), or by the model's own operations.
     """
 
-    def __init__(self, model: GPT, *, capacity: int | None = None, spare: int = WIDEST, capture: bool | None = None):
+    def __init__(self, model: GPT, *, capacity: int | None = None, spare: int = WIDEST, capture: bool | None = None,
+                 kernels: bool | None = None):
         on_gpu = model.device.type == "cuda"
         if capture and not on_gpu:
             raise ValueError(f"passes are captured on a CUDA device; this model is on {model.device}")
+        if kernels and not FewTokens.fits(model):
+            raise ValueError("the kernels of few_tokens cannot run this model here: they need CUDA (or Triton's "
+                             "interpreter), float32 or bfloat16, heads of 32, 64 or 128; no biases, no qk_norm")
+        self.kernels = on_gpu and FewTokens.fits(model) if kernels is None else kernels
         self.model, c = model, model.config
         self.capacity, self.spare = c.max_positions if capacity is None else capacity, spare
         slots = size_for(self.capacity + spare + WIDEST)
         self.memory = torch.zeros((2, c.num_layers, 1, c.num_kv_heads, slots, c.head_size), dtype=model.dtype,
                                   device=model.device)          # zeros: a slot that nobody sees must hold numbers
         self.passes: dict[tuple[int, int, bool], Recorded] = {}
-        self._pool = torch.cuda.graph_pool_handle() if on_gpu and capture is not False else None
+        self.pool = torch.cuda.graph_pool_handle() if on_gpu and capture is not False else None
         self._cache: StaticCache | None = None
 
     def __getattr__(self, name: str):
@@ -184,7 +218,6 @@ class Captured:
         self._cache = StaticCache(self.config, self.memory, capacity, spare)
         return self._cache
 
-    @torch.inference_mode()
     def read(self, tokens: list[int], cache: Cache) -> Tensor:
         """As `GPT.read`, hidden[T, d]. A cache of another make is served by the model as it is.
 
@@ -195,16 +228,20 @@ class Captured:
         if cache is not self._cache:
             raise RuntimeError("a captured model holds one text at a time, and new_cache() has been called since: "
                                "finish one text before the next, or use a second Captured(model)")
-        depths, sees = cache.places(len(tokens))
-        if sees is None and len(tokens) > WIDEST:
-            some = range(0, len(tokens), WIDEST)
-            return torch.cat([self.read(tokens[i : i + WIDEST], cache) for i in some])
-        width = size_for(len(tokens))
-        key = width, max(LEAST_REACH, size_for(cache.length + width)), sees is not None
+        T, held = len(tokens), cache.length
+        parents = cache.take_parents(T)
+        if parents is None and T > WIDEST:
+            return torch.cat([self.read(tokens[i : i + WIDEST], cache) for i in range(0, T, WIDEST)])
+        width = size_for(T)
+        tree = None if parents is None else laid_out(parents, width)
+        if tree is not None:
+            _check_room(held, tree[2], cache.capacity)
+        reach = self.memory.shape[-2] if self.kernels else max(LEAST_REACH, size_for(held + width))
+        key = width, reach, tree is not None
         if key not in self.passes:
-            self.passes[key] = Recorded(self.model, self.memory, *key, self._pool)
-        states = self.passes[key](tokens, cache.length, depths, sees)[: len(tokens)].clone()
-        cache.end(len(tokens))
+            self.passes[key] = Recorded(self, *key)
+        states = self.passes[key](tokens, held, tree)[:T].clone()
+        cache.end(T)
         return states
 
     def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:

@@ -174,11 +174,12 @@ def lookahead(model: GPT, prompt: list[int], max_new_tokens: int, *, window: int
         draft, looks = merge(tried), room > 0 and context + reach <= cache.capacity
         branch = ahead.tree(last) if looks else Draft([last], None, [-1])
         logits, newest = both_branches(model, cache, branch, draft, window if looks else 0)
+        newest = newest.argmax(-1)                              # asked for before anybody waits for a GPU
         path, token = decide(logits, draft, sampling, "rejection", generator)
         cache.keep(context, [0, *(len(branch.tokens) + node for node in path)])
         told = {}
         if looks:
-            renewed = tuple(newest.argmax(-1).tolist())
+            renewed = tuple(newest.tolist())
             told = {"window": tuple(map(tuple, ahead.rows)), "renewed": renewed, "ngrams": tuple(ahead.slide(renewed))}
             for made in told["ngrams"]:
                 pool.add(made)
