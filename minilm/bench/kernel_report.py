@@ -88,6 +88,23 @@ def price(rows: Sequence[dict], name: str, base: str) -> float | None:
     return lead(rows, base, named(rows, name))
 
 
+def paging(rows: Sequence[dict]) -> dict[str, float]:
+    """cell -> time of paged_attention over flash_decoding's: what a cache in blocks costs."""
+    found = {label(cell[0]["cell"]): price(cell, "paged_attention", "flash_decoding") for cell in cells(rows, "decode")}
+    return {cell: ratio for cell, ratio in found.items() if ratio is not None}
+
+
+def growth(rows: Sequence[dict], name: str = "paged_attention") -> dict[str, float]:
+    """cell -> time of verifying so many tokens over the time of one, for the most tokens of each batch and context."""
+    times: dict[tuple[int, int], dict[int, float]] = {}
+    for cell in cells(rows, "verify"):
+        shape, row = cell[0]["cell"], named(cell, name)
+        if row:
+            times.setdefault((shape["batch"], shape["context"]), {})[shape["queries"]] = median(row)
+    return {label({"batch": b, "context": t, "queries": max(by)}): by[max(by)] / by[1]
+            for (b, t), by in times.items() if 1 in by and max(by) > 1}
+
+
 # --- all of it as text -----------------------------------------------------------------------------------------------
 
 def line(last: dict, rows: Sequence[dict]) -> str:
@@ -147,6 +164,12 @@ def _means(rows: Sequence[dict], part: str) -> list[str]:
             mean, least = geometric_mean(list(ratios.values())), min(ratios, key=ratios.get)
             lines.append(f"{name}, times the best {against}: geometric mean {mean:.2f}, "
                          f"least {ratios[least]:.2f} at {least}")
+    costs = paging(rows) if part == "decode" else growth(rows) if part == "verify" else {}
+    if costs:
+        most = max(costs, key=costs.get)
+        what = "blocks cost" if part == "decode" else "the most tokens cost, times one token"
+        mean = geometric_mean(list(costs.values()))
+        lines.append(f"{what}: geometric mean {mean:.3f}, most {costs[most]:.3f} at {most}")
     return lines
 
 

@@ -71,7 +71,7 @@ class Replay:
         self.graph.replay() if self.graph is not None else self._launch()
         end.record()
         end.synchronize()
-        return start.elapsed_time(end) / 1e3 / self.launches
+        return float(f"{start.elapsed_time(end) / 1e3 / self.launches:.5g}")
 
 
 def in_turn(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

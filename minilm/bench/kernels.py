@@ -70,7 +70,7 @@ def ceilings(rounds: int, device: str = "cuda") -> dict[str, list[float]]:
     """Samples of the limits: bytes/s of a copy (read + written) and of reductions (read), FLOP/s of bf16 products."""
     return {"copy": list(limits.copy_rates(device, megabytes=8192, repeats=rounds)),
             "read": list(limits.read_rates(device, megabytes=8192, repeats=rounds)),
-            "multiply": list(limits.matrix_rates(device, (4096, 8192), repeats=rounds, dtype=DTYPE))}
+            "multiply": list(limits.matrix_rates(device, (4096, 8192, 16384), repeats=rounds, dtype=DTYPE))}
 
 
 # --- one cell --------------------------------------------------------------------------------------------------------

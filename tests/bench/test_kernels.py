@@ -248,6 +248,15 @@ def test_price_is_slower_over_faster():
     assert kernel_report.price(REST[:2], "fixed", "heuristic") == 2
 
 
+def test_what_blocks_and_more_tokens_cost():
+    """Guards the ratios turned round, and a growth from the wrong number of tokens."""
+    assert kernel_report.paging(MEASURED) == {"B=1 T=4k": pytest.approx(2)}
+    rows = [row("paged_attention", [seconds], Attention(8, 8192, m), part="verify", ours=True)
+            for m, seconds in ((1, 1e-4), (2, 3e-4), (8, 1.2e-4))]
+    assert kernel_report.growth(rows) == {"B=8 T=8k m=8": pytest.approx(1.2)}
+    assert kernel_report.growth(rows[1:]) == {}
+
+
 def test_all_is_shown():
     """Guards parts that are measured and not shown, and refusals that nobody reads."""
     text = kernel_report.show({"rows": MEASURED + REST, "limits": FOUND, "rounds": 3})
