@@ -8,7 +8,7 @@ from mutants import Mutant
 def counted(size, parts=None):
     """An answer from a function (policy, prompt, output, made, block_size, most) -> slots taken."""
     def account(requests, policy, block_size, most):
-        used = reserved = never = 0
+        used = reserved = internal = 0
         for prompt, output, made in requests:
             taken = size(policy, prompt, output, made, block_size, most)
             if parts:
@@ -16,8 +16,8 @@ def counted(size, parts=None):
             else:
                 a, end = prompt + made, min(taken, prompt + output)
                 b, c = end - a, taken - end
-            used, reserved, never = used + a, reserved + b, never + c
-        return used, reserved, never
+            used, reserved, internal = used + a, reserved + b, internal + c
+        return used, reserved, internal
     return account
 
 
@@ -60,12 +60,12 @@ def waste_alone(requests, policy, block_size, most):
     return 1 - counted(right)(requests, policy, block_size, most)[0] / most
 
 
-def paged_never(prompt, output, made, size):
+def paged_internal(prompt, output, made, size):
     return prompt + made, 0, size - prompt - made
 
 
 def paged_all_internal(requests, policy, block_size, most):
-    return counted(right, paged_never if policy == "paged" else None)(requests, policy, block_size, most)
+    return counted(right, paged_internal if policy == "paged" else None)(requests, policy, block_size, most)
 
 
 MUTANTS = {
@@ -95,7 +95,7 @@ MUTANTS = {
         Mutant("one last block for all", one_last_block, "yours puts all tokens together"),
         Mutant("paged room all internal", paged_all_internal, "in the last block's room some of the request's tokens"),
         Mutant("all reserved", counted(right, lambda p, o, m, size: (p + m, size - p - m, 0)),
-               "what lies past the request's end is never used"),
+               "what lies past the request's end is internal"),
         Mutant("counted twice", counted(right, lambda p, o, m, size: (p + m, min(size, p + o) - p - m, size - p - m)),
                "yours counts from what is held"),
         Mutant("prompt not held", counted(right, lambda p, o, m, size: (m, min(size, p + o) - p - m, size - min(

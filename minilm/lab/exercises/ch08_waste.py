@@ -9,17 +9,17 @@ ex1 = Exercise(
     "08.1",
     "Where the memory goes",
     answer="account(requests, policy, block_size, most)",
-    task="(slots that hold a token, slots where a token will come, slots where none ever will), of all requests",
+    task="(used, reserved, internal): slots that hold a token, where one will come, where none ever will",
     hints=(
         "For one request, under each policy: how many slots are taken? In how many of them is a token now, and how "
         "many tokens will the request have in the end?",
         "held = prompt + made and end = prompt + output. Of `size` slots, held are used, those from held up to end (or "
         "to size, where that is less) are reserved, the rest is for nobody.",
         "1 << (output - 1).bit_length() is the smallest power of two that is not below output; -(-held // block_size) "
-        "rounds up. used += held; reserved += min(size, end) - held; never += size - min(size, end).",
+        "rounds up. used += held; reserved += min(size, end) - held; internal += size - min(size, end).",
     ),
 )
-NAMES_1 = ("used", "reserved", "never")
+NAMES_1 = ("used", "reserved", "internal")
 
 
 def _power(output):
@@ -87,12 +87,12 @@ WRONG_1 = {
     "prompt and output share blocks: round up their sum once": _but(
         paged=lambda p, o, m, b, most: (-(-p // b) - (-m // b)) * b),
     "every request has a last block of its own; yours puts all tokens together": _together,
-    "in the last block's room some of the request's tokens will come: reserved, up to its end; never is what lies "
+    "in the last block's room some of the request's tokens will come: reserved, up to its end; internal is what lies "
     "past it": lambda requests, policy, b, most: _account(requests, policy, b, most) if policy != "paged" else _account(
         requests, policy, b, most, shares=lambda p, o, m, size: (p + m, 0, size - p - m)),
-    "reserved is for tokens that will come; what lies past the request's end is never used": _but(
+    "reserved is for tokens that will come; what lies past the request's end is internal": _but(
         shares=lambda p, o, m, size: (p + m, size - p - m, 0)),
-    "`never` is what lies past the request's end, prompt and output; yours counts from what is held": _but(
+    "internal is what lies past the request's end, prompt and output; yours counts from what is held": _but(
         shares=lambda p, o, m, size: (p + m, min(size, p + o) - p - m, size - p - m)),
     "the prompt's tokens are held, too: used is prompt + made": _but(
         shares=lambda p, o, m, size: (m, *_shares(p, o, m, size)[1:])),
@@ -110,8 +110,8 @@ CASES_1 = [(load, policy, 4, 40) for load in LOADS for policy in SIZES]
 CASES_1 += [([(20, 17, 3)], "pow2", 4, 40), ([(20, 17, 3), (7, 3, 2)], "paged", 16, 40), ([(3, 9, 5)], "paged", 1, 40)]
 
 
-@ex1.check("used, reserved, never: each policy", mistake="the slots that a policy takes, minus those held, minus those "
-           "still to come")
+@ex1.check("used, reserved, internal: each policy", mistake="the slots that a policy takes, less those held, "
+           "less those still to come")
 def _(answer):
     agree(_Triple(answer), account, CASES_1, wrong=WRONG_1)
 
