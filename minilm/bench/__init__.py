@@ -11,6 +11,7 @@
     lossless    greedy speculation is plain decoding token by token: every drafter, float64 and float32
     lookahead_steps     how many passes lookahead saves, by window, n-gram and guesses (`minilm bench lookahead`)
     trie        a trie on the clock: requests that come again, the first of their kind, and where it is no use
+    captured    decoding with passes as CUDA graphs: plain, lookahead, speculative; passes beside their floor
     serving     many requests: the engine, one at a time, static batches, `transformers`' continuous batching; memory
     reservations where KV memory goes under contiguous reservations and under blocks
     kernels     the Triton kernels beside SDPA, cuDNN, FlexAttention, FlashInfer and the limits of a GPU; it stands on
@@ -26,7 +27,7 @@ ROUNDS = 7
 # Each benchmark and the options that mean something to it; --record goes with all.
 BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",),
               "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"), "lossless": ("model",),
-              "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "trie": ("model", "rounds")}
+              "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "captured": ("rounds",), "trie": ("model", "rounds")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +79,11 @@ def run(args: argparse.Namespace) -> int:
         shown = benchmark.show(measured)
     elif args.what == "serving":
         from minilm.bench import serving as benchmark
+        measured = benchmark.measure(rounds=rounds)
+        shown = benchmark.show(measured)
+    elif args.what == "captured":
+        from minilm.bench import captured as benchmark
+        device = "cuda"
         measured = benchmark.measure(rounds=rounds)
         shown = benchmark.show(measured)
     elif args.what == "kernels":

@@ -5,6 +5,7 @@ import pytest
 
 from minilm.bench import (
     BENCHMARKS,
+    captured,
     decode,
     exits,
     few_rows,
@@ -41,7 +42,7 @@ def calls(monkeypatch):
     speeds = {"delta": 0.1, "epsilon": 0.05, "rounds": 1, "prompts": 1, "rows": []}
     monkeypatch.setattr(exits, "measure_speed", note("exits", speeds))
     for name, module in (("speculative", speculative), ("lossless", lossless), ("serving", serving),
-                         ("lookahead", lookahead_steps), ("kernels", kernels), ("trie", trie)):
+                         ("lookahead", lookahead_steps), ("kernels", kernels), ("trie", trie), ("captured", captured)):
         monkeypatch.setattr(module, "measure", note(name, {}))
         monkeypatch.setattr(module, "show", lambda measured: "measured")
     return seen
@@ -63,6 +64,7 @@ def calls(monkeypatch):
     ("serving --rounds 2", ("serving", {"rounds": 2})),
     ("lookahead", ("lookahead", {})),
     ("kernels", ("kernels", {"rounds": 7})),
+    ("captured --rounds 3", ("captured", {"rounds": 3})),
     ("kernels --rounds 3", ("kernels", {"rounds": 3}))])
 def test_options_reach_the_benchmark(calls, line, call):
     assert main(["bench", *line.split()]) == 0
