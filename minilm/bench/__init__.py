@@ -27,7 +27,8 @@ ROUNDS = 7
 # Each benchmark and the options that mean something to it; --record goes with all.
 BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",),
               "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"), "lossless": ("model",),
-              "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "captured": ("rounds",), "trie": ("model", "rounds")}
+              "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "captured": ("rounds",),
+              "trie": ("model", "rounds")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
