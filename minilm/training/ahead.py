@@ -13,6 +13,7 @@ from minilm.model import GPT
 from minilm.tokenizer import Tokenizer
 from minilm.training import prompts as prompt_maker
 from minilm.training.evaluate import answers, held_out_prompts
+from minilm.training.states import states_along
 
 RATE, BATCH, WARM_UP = 2e-3, 512, 50
 NEGATIVES = 1024        # tokens drawn for each batch's loss, besides its own
@@ -29,18 +30,9 @@ class Examples(NamedTuple):
     targets: Tensor
 
 
-@torch.no_grad()
 def examples(model: GPT, prompts: list[list[int]], texts: list[list[int]], count: int, batch: int = 16) -> Examples:
-    """What heads learn from the texts that `model` wrote after the prompts. Texts of like length run together."""
-    order = sorted(range(len(texts)), key=lambda i: len(prompts[i]) + len(texts[i]))
-    states: list[Tensor] = [torch.empty(0)] * len(texts)
-    for some in torch.tensor(order).split(batch):
-        rows = {i: prompts[i] + texts[i] for i in some.tolist()}
-        ids = torch.zeros(len(rows), max(map(len, rows.values())), dtype=torch.long)            # padded on the right:
-        for row, text in zip(ids, rows.values(), strict=True):                                  # nothing looks there
-            row[: len(text)] = torch.tensor(text)
-        for i, x in zip(rows, model.norm(model.hidden(ids)), strict=True):
-            states[i] = x[len(prompts[i]) - 1 : len(rows[i]) - 1].half()                        # (T, d)
+    """What heads learn from the texts that `model` wrote after the prompts."""
+    states = states_along(model, list(zip(prompts, texts, strict=True)), model.norm, batch)
     padded = [torch.tensor(text[1:] + [-100] * count) for text in texts]
     targets = [row.unfold(0, count, 1) for row in padded]                                       # (T, count)
     return Examples(torch.cat(states), torch.tensor([i for text in texts for i in text]), torch.cat(targets))

@@ -14,30 +14,18 @@ from minilm.model import GPT
 from minilm.tokenizer import Tokenizer
 from minilm.training.evaluate import answers, held_out_prompts
 from minilm.training.lens import own_text
+from minilm.training.states import states_along
 
 STEPS_AHEAD, DECAY = 4, 0.8         # drafts in a row that it is trained for, and how much less each later one counts
 RATE, BATCH = 1e-3, 512
 
 
-@torch.inference_mode()
 def states(model: GPT, pairs: Sequence[tuple[list[int], list[int]]], batch: int = 16) -> tuple[Tensor, Tensor, Tensor]:
     """(states[N, d], tokens[N], left[N]) at every place where the model chose a token of an answer: its normalised
-    last state, the token, and how many tokens of the answer come after it. Texts of like length run together."""
-    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
-    found, tokens, left, started = [], [], [], time.monotonic()
-    for first in range(0, len(order), batch):
-        some = [pairs[i] for i in order[first : first + batch]]
-        ids = torch.zeros(len(some), max(len(prompt) + len(answer) for prompt, answer in some), dtype=torch.long)
-        for row, (prompt, answer) in enumerate(some):
-            ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-        x = normalised(model.hidden(ids)).half()                                                # (rows, T, d)
-        for row, (prompt, answer) in enumerate(some):
-            found.append(x[row, len(prompt) - 1 : len(prompt) + len(answer) - 1])
-            tokens += answer
-            left += range(len(answer) - 1, -1, -1)
-        if first // batch % 100 == 0:
-            print(f"recurrent: {len(tokens):,} states in {time.monotonic() - started:.0f} s", flush=True)
-    return torch.cat(found).clone(), torch.tensor(tokens), torch.tensor(left)
+    last state, the token, and how many tokens of the answer come after it."""
+    tokens = [token for _, answer in pairs for token in answer]
+    left = [n for _, answer in pairs for n in range(len(answer) - 1, -1, -1)]
+    return torch.cat(states_along(model, pairs, normalised, batch)), torch.tensor(tokens), torch.tensor(left)
 
 
 def frequent_words(tokens: Tensor, count: int) -> Tensor:
