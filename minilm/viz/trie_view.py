@@ -58,7 +58,7 @@ def watch(trie: Trie) -> Trie:
 
 def look(trie: Trie, draft, reach: int) -> Look:
     """What the trie knows after the text as far as read, and which of it `draft` proposes."""
-    end = next((end for end in trie._ends if end.depth <= trie.match and end.children), None)
+    end = trie.longest_end()
     if end is None:
         return Look(trie.read, (), (), (), (), (), (), (), 0, trie.size)
     path, node = [], end

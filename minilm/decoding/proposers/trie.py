@@ -137,10 +137,13 @@ class Trie(Chain):
 
     # --- retrieval ---
 
+    def longest_end(self) -> Node | None:
+        """The longest end of the text as far as read, of up to `match` tokens, that something is known to follow."""
+        return next((end for end in self._ends if end.depth <= self.match and end.children), None)
+
     def retrieve(self, limit: int) -> Draft:
         """What may follow the text as far as read, at most `limit` tokens ahead; nothing where no end of it matches."""
-        seen = (end for end in self._ends if end.depth <= self.match and end.children)
-        end, reach = next(seen, None), min(self.branch, limit)
+        end, reach = self.longest_end(), min(self.branch, limit)
         if end is None or reach < 1:
             return Draft()
         if self.shape == "single":
