@@ -16,11 +16,19 @@ import numpy
 import torch
 from torch import Tensor
 
+
+def _as_it_is(function=None, **options):
+    """In the place of triton.jit, with or without options: the function, never to be called."""
+    return function or (lambda function: function)
+
+
 try:
     import triton
     import triton.language as tl
+    from triton.tools.tensor_descriptor import TensorDescriptor
 except ImportError:
-    triton = SimpleNamespace(jit=lambda function: function, __version__="")
+    TensorDescriptor = None
+    triton = SimpleNamespace(jit=_as_it_is, __version__="")
     tl = SimpleNamespace(constexpr=lambda value: value)
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -102,6 +110,8 @@ def check_tensors(**tensors: Tensor) -> None:
         if tensor.dtype != first.dtype:
             raise TypeError(f"{first_name} is {_plain(first.dtype)}, {name} is {_plain(tensor.dtype)}: give one dtype")
         check_device(first_name, first, name, tensor)
+        if tensor.dim() == 0:
+            raise ValueError(f"{name} must have at least one axis; it is a single number")
         if tensor.numel() == 0:
             raise ValueError(f"{name} is empty, of shape {list(tensor.shape)}: every axis must be at least 1 long")
 

@@ -50,7 +50,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5, *, residual: Tensor |
     more = rows if residual is None else rows_of(residual)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     total = out if residual is None else torch.empty_like(out)
-    tile, at_once, warps = tile_for(N)
+    tile, at_once, warps = tile_for(rows)
     rms_norm_kernel[(triton.cdiv(len(rows), at_once),)](
         rows, more, weight.contiguous(), out, total, rows.stride(0), more.stride(0), len(rows), N, eps,
         ADD=residual is not None, ROWS=at_once, TILE=tile, num_warps=warps)

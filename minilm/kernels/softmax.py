@@ -14,8 +14,8 @@ from minilm.kernels import reference
 from minilm.kernels.backend import check_tensors, launches, tl, triton
 
 LOG2_E = tl.constexpr(1.4426950408889634)   # exp(x) = 2^(x · log2 e), and powers of 2 are what the chip computes
-LONGEST_TILE = 16384                        # numbers of a row that one program holds; a longer row is walked
-WALKING_TILE = 8192
+LONGEST_TILE = 32768                        # numbers of a row that one program holds; a longer row is walked
+WALKING_TILE = 16384
 
 
 @triton.jit
@@ -67,7 +67,7 @@ def softmax(x: Tensor) -> Tensor:
     if N > LONGEST_TILE:
         online_softmax_kernel[(num_rows,)](rows, out, rows.stride(0), N, TILE=WALKING_TILE, num_warps=16)
     else:
-        tile, at_once, warps = tile_for(N)
+        tile, at_once, warps = tile_for(rows)
         softmax_kernel[(triton.cdiv(num_rows, at_once),)](rows, out, rows.stride(0), num_rows, N, ROWS=at_once,
                                                           TILE=tile, num_warps=warps)
     return out
@@ -79,8 +79,11 @@ def rows_of(x: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 else rows.contiguous()
 
 
-def tile_for(N: int) -> tuple[int, int, int]:
-    """(tile, rows a program takes, warps) for rows of N numbers: some thousand numbers a program, 32 or so a thread."""
+def tile_for(rows: Tensor) -> tuple[int, int, int]:
+    """(tile, rows a program takes, warps) for rows[n, N]: 8192 numbers a program, fewer where some would have none."""
+    n, N = rows.shape
     tile = triton.next_power_of_2(N)
-    at_once = max(1, 2048 // tile)
-    return tile, at_once, min(max(tile * at_once // 1024, 4), 16)
+    at_once = max(1, 8192 // tile)
+    while rows.is_cuda and at_once > 1 and n < 512 * at_once:
+        at_once //= 2
+    return tile, at_once, min(max(tile * at_once // 1024, 4), 32)

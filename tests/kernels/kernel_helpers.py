@@ -1,0 +1,26 @@
+"""Shared by the tests of the kernels: where they run, how wrong they may be, and wrong versions of their source."""
+import torch
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"         # compiled there; under Triton's interpreter here
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 5e-3}
+SHORT = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def randn(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
+    """The same numbers on every machine: drawn on the CPU."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
+
+
+def error(got: torch.Tensor, want: torch.Tensor) -> float:
+    """The worst row's |got - want| / |want| (2-norms along the last axis). A row of zeros must be met exactly."""
+    got, want = got.double(), want.double()
+    assert got.shape == want.shape, f"shape {list(got.shape)}, not {list(want.shape)}"
+    apart, size = (got - want).norm(dim=-1), want.norm(dim=-1)
+    return torch.where(apart == 0, 0.0, apart / size).nan_to_num(nan=torch.inf).max().item()
+
+
+def assert_close(got: torch.Tensor, want: torch.Tensor, dtype: torch.dtype, what: str = "") -> None:
+    """`want` is float64's answer, `got` that of a kernel in `dtype`."""
+    assert got.dtype == dtype
+    wrong = error(got, want)
+    assert wrong <= TOLERANCE[dtype], f"relative error {wrong:.2g} > {TOLERANCE[dtype]:.0e} {what}"
