@@ -6,8 +6,8 @@ A program owns some query rows of one head and walks the keys tile by tile. It k
     l     the sum of exp(score - m) so far
     acc   the sum of exp(score - m) · value so far: the answer, but for a division by l
 
-A tile with a larger score moves m; what was summed against the old m is then worth exp(m - m_new) of it. The division by
-l waits until the end. Scores are kept in units of log 2, so that exp is the chip's exp2.
+A tile with a larger score moves m; what was summed against the old m is then worth exp(m - m_new) of it. The division
+by l waits until the end. Scores are kept in units of log 2, so that exp is the chip's exp2.
 
 Tiles that every row of the program sees whole need no mask; only those at the diagonal and at the end of the keys do.
 They get a loop of their own, so that the long one does nothing but multiply and exponentiate.

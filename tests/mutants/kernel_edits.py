@@ -26,8 +26,8 @@ class KernelEdit:
         source = Path(module.__file__).read_text()
         part = part or source
         if part.count(old) != 1 or source.count(part) != 1:
-            raise LookupError(f"{module.__name__} holds {old!r} {part.count(old)} times: this wrong version needs to be "
-                              "rewritten")
+            raise LookupError(f"{module.__name__} holds {old!r} {part.count(old)} times: this wrong version needs to "
+                              "be rewritten")
         self.source = source.replace(part, part.replace(old, new))
 
     def apply(self, monkeypatch) -> None:
