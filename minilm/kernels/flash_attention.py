@@ -106,7 +106,7 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: flo
     Query head h reads key-value head h // (H/K). D is a multiple of 16 from 16 to 256; scale is 1/sqrt(D) unless given.
     lengths[B] (int32 or int64, 1 to S): how many of each row's keys count; all unless given. Causal: the T queries are
     the last T of those, after a cached prefix of lengths[b] - T; one that would stand before the first gets zeros.
-    Any strides. Raises ValueError or TypeError when shapes, dtypes or devices don't match.
+    Any strides; no gradients. Raises ValueError or TypeError when shapes, dtypes or devices don't match.
     """
     check(q, k, v, causal, lengths)
     if not launches(q):
@@ -117,10 +117,12 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: flo
     rows, tile, warps, stages = tiles_for(q)
     head = triton.next_power_of_2(D)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    flash_attention_kernel[B * H, triton.cdiv(T, rows)](
-        described(q, rows, head), described(k, tile, head), described(v, tile, head), described(out, rows, head),
-        lengths, scale, T, S, H, H // K, CAUSAL=causal, RAGGED=lengths is not None, ROWS=rows, TILE=tile, HEAD=head,
-        PRECISION="ieee" if q.dtype == torch.float32 else "tf32", num_warps=warps, num_stages=stages)
+    with torch.cuda.device_of(q):                       # Triton launches on the current GPU
+        flash_attention_kernel[B * H, triton.cdiv(T, rows)](
+            described(q, rows, head), described(k, tile, head), described(v, tile, head), described(out, rows, head),
+            None if lengths is None else lengths.contiguous(), scale, T, S, H, H // K,
+            CAUSAL=causal, RAGGED=lengths is not None, ROWS=rows, TILE=tile, HEAD=head,
+            PRECISION="ieee" if q.dtype == torch.float32 else "tf32", num_warps=warps, num_stages=stages)
     return out
 
 

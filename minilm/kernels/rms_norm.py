@@ -51,7 +51,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5, *, residual: Tensor |
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     total = out if residual is None else torch.empty_like(out)
     tile, at_once, warps = tile_for(rows)
-    rms_norm_kernel[(triton.cdiv(len(rows), at_once),)](
-        rows, more, weight.contiguous(), out, total, rows.stride(0), more.stride(0), len(rows), N, eps,
-        ADD=residual is not None, ROWS=at_once, TILE=tile, num_warps=warps)
+    with torch.cuda.device_of(x):                               # Triton launches on the current GPU
+        rms_norm_kernel[(triton.cdiv(len(rows), at_once),)](
+            rows, more, weight.contiguous(), out, total, rows.stride(0), more.stride(0), len(rows), N, eps,
+            ADD=residual is not None, ROWS=at_once, TILE=tile, num_warps=warps)
     return out if residual is None else (out, total)

@@ -64,12 +64,13 @@ def softmax(x: Tensor) -> Tensor:
     rows = rows_of(x)
     num_rows, N = rows.shape
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    if N > LONGEST_TILE:
-        online_softmax_kernel[(num_rows,)](rows, out, rows.stride(0), N, TILE=WALKING_TILE, num_warps=16)
-    else:
-        tile, at_once, warps = tile_for(rows)
-        softmax_kernel[(triton.cdiv(num_rows, at_once),)](rows, out, rows.stride(0), num_rows, N, ROWS=at_once,
-                                                          TILE=tile, num_warps=warps)
+    with torch.cuda.device_of(x):                                               # Triton launches on the current GPU
+        if N > LONGEST_TILE:
+            online_softmax_kernel[(num_rows,)](rows, out, rows.stride(0), N, TILE=WALKING_TILE, num_warps=32)
+        else:
+            tile, at_once, warps = tile_for(rows)
+            softmax_kernel[(triton.cdiv(num_rows, at_once),)](rows, out, rows.stride(0), num_rows, N, ROWS=at_once,
+                                                              TILE=tile, num_warps=warps)
     return out
 
 

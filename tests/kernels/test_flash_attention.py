@@ -66,6 +66,7 @@ def check_lengths():
         for row, n in enumerate(lengths.tolist()):
             k[row, :, n:], v[row, :, n:] = torch.nan, torch.nan
         judge(q, k, v, causal=causal, lengths=lengths)
+        judge(q, k, v, causal=causal, lengths=torch.stack((lengths, lengths - 1), 1)[:, 0])     # with a stride of 2
 
 
 def check_no_key():
