@@ -26,14 +26,13 @@ def merge(a: State, b: State) -> State:
     """
     (out_a, lse_a), (out_b, lse_b) = a, b
     lse = torch.logaddexp(lse_a, lse_b)
-    base = lse.masked_fill(lse == -torch.inf, 0)            # of two states without keys: 0 · exp(-inf), not -inf - -inf
-    return _part(out_a, lse_a, base) + _part(out_b, lse_b, base), lse
+    return _part(out_a, lse_a, lse) + _part(out_b, lse_b, lse), lse
 
 
-def _part(out: Tensor, lse: Tensor, base: Tensor) -> Tensor:
-    """A state's share of the merged output: out · exp(lse - base), nothing where it saw no key."""
-    weight = (lse - base).exp()[..., None]
-    return torch.where(weight > 0, out * weight, 0)
+def _part(out: Tensor, lse: Tensor, of: Tensor) -> Tensor:
+    """A state's share of the merged output: out · exp(lse - of)."""
+    weight = (lse - of).exp()[..., None]
+    return torch.where(weight > 0, out * weight, 0)         # no key seen: weight 0, or nan if nowhere was one seen
 
 
 def merge_all(outs: Tensor, lses: Tensor) -> State:
@@ -56,6 +55,11 @@ def fa2_num_splits(programs: int, processors: int, tiles: int, most: int = 128) 
     worth = [n for n in range(1, most + 1) if n == 1 or _ceil(tiles, n) != _ceil(tiles, n - 1)]
     fill = {n: _fill(programs * n, processors) for n in worth}
     return next(n for n in worth if fill[n] >= 0.85 * max(fill.values()))
+
+
+def choose_splits(programs: int, keys: int, tile: int, device: torch.device) -> int:
+    """How many splits the kernels use unless told."""
+    return fa2_num_splits(programs, 132, _ceil(keys, tile))
 
 
 def _fill(programs: int, processors: int) -> float:
