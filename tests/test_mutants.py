@@ -5,6 +5,7 @@ A check that cannot fail teaches nothing, and a check that fails with the wrong 
 
 import ast
 import importlib.util
+import linecache
 import sys
 from pathlib import Path
 
@@ -57,7 +58,9 @@ def answer_in(folder: str, ex):
             continue
         meta = cell.metadata.get("nbgrader", {})
         if meta.get("solution"):
-            exec(compile(cell.source, f"<answer {path.name}>", "exec"), space)
+            name = f"<answer {path.name}, {meta['grade_id']}>"
+            linecache.cache[name] = (len(cell.source), None, cell.source.splitlines(True), name)  # Triton reads it
+            exec(compile(cell.source, name, "exec"), space)
             if meta["grade_id"] == ex.grade_id:
                 return space[ex.name]
         elif not meta.get("grade"):

@@ -59,6 +59,14 @@ class Answer:
     def __getattr__(self, name: str) -> Any:  # a class may be asked for its attributes
         return getattr(self.function, name)
 
+    def __getitem__(self, grid: tuple) -> Callable:
+        """A Triton kernel over a grid, to be launched on the arguments themselves (`minilm.lab.kernel` does it)."""
+        def launched(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            return self.function[grid](*args, **kwargs)
+
+        return launched
+
 
 def _differs(new: Any, old: Any) -> bool:
     return new is not old and difference(new, old, tol=0) is not None
@@ -157,6 +165,8 @@ def _explain(check: Check, error: BaseException, answer: Answer) -> Outcome:
 
 def learner_error(error: BaseException, function: Any) -> LearnerError | None:
     """The error as one line with the learner's line number, or None if no line of the learner's was involved."""
+    if type(error).__name__ == "InterpreterError" and error.__cause__ is not None:
+        error = error.__cause__  # Triton's interpreter wraps what a kernel raised
     home = _home(function)
     steps, trace = [], error.__traceback__
     while trace is not None:
@@ -181,6 +191,8 @@ def _home(function: Any) -> str | None:
     """The file or cell in which the learner's function or class was written."""
     if getattr(type(function), "remote", False):
         return None  # runs elsewhere; its errors arrive as LearnerError
+    if f"{type(function).__module__} {getattr(function, '__module__', '')}".find("triton.") >= 0:
+        function = getattr(function, "fn", None)  # a kernel; a kernel over a grid is Triton's own function
     function = inspect.unwrap(function) if callable(function) else function
     function = getattr(function, "__func__", getattr(function, "func", function))
     if isinstance(function, type):
