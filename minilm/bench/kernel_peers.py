@@ -118,7 +118,7 @@ def flashinfer_version() -> str | None:
 
 
 def flashinfer(tensor_cores: bool, ordered: bool, cell: Attention, sets: Sequence[Inputs]) -> list[Call]:
-    """Its batch decode, or for several queries its batch prefill, over blocks of 16; planned once, here.
+    """Its batch decode, or for several queries its batch prefill, over blocks of 16; planned once, here. Its "fa2".
 
     tensor_cores: which of its two decode kernels. ordered: blocks that lie in order, its way to say "contiguous".
     """
@@ -130,7 +130,8 @@ def flashinfer(tensor_cores: bool, ordered: bool, cell: Attention, sets: Sequenc
     layout = (ends * tables.shape[1], tables.flatten(), last, cell.heads, cell.kv_heads, cell.head_size)
     workspace = torch.empty(WORKSPACE, dtype=torch.uint8, device=device)
     if cell.queries == 1:
-        wrapper = peer.BatchDecodeWithPagedKVCacheWrapper(workspace, "NHD", use_tensor_cores=tensor_cores)
+        wrapper = peer.BatchDecodeWithPagedKVCacheWrapper(workspace, "NHD", use_tensor_cores=tensor_cores,
+                                                          backend="fa2")
         wrapper.plan(*layout, BLOCK, q_data_type=DTYPE, kv_data_type=DTYPE)
     else:
         wrapper = peer.BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD", backend="fa2")

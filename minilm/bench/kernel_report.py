@@ -88,10 +88,15 @@ def price(rows: Sequence[dict], name: str, base: str) -> float | None:
     return lead(rows, base, named(rows, name))
 
 
+def prices(rows: Sequence[dict], part: str, name: str, base: str) -> dict[str, float]:
+    """cell -> time of `name` over time of `base`, for the cells where both ran."""
+    found = {label(cell[0]["cell"]): price(cell, name, base) for cell in cells(rows, part)}
+    return {cell: ratio for cell, ratio in found.items() if ratio is not None}
+
+
 def paging(rows: Sequence[dict]) -> dict[str, float]:
     """cell -> time of paged_attention over flash_decoding's: what a cache in blocks costs."""
-    found = {label(cell[0]["cell"]): price(cell, "paged_attention", "flash_decoding") for cell in cells(rows, "decode")}
-    return {cell: ratio for cell, ratio in found.items() if ratio is not None}
+    return prices(rows, "decode", "paged_attention", "flash_decoding")
 
 
 def growth(rows: Sequence[dict], name: str = "paged_attention") -> dict[str, float]:
@@ -148,11 +153,11 @@ def part_table(rows: Sequence[dict], part: str, show_row) -> list[str]:
     names = list(dict.fromkeys(row["name"] for cell in cells(rows, part) for row in cell))
     body = []
     for cell in cells(rows, part):
-        ratio = lead(cell, OWN[part], best_peer(cell)) if part in OWN else price(cell, "fixed", "heuristic")
+        ratio = lead(cell, OWN[part], best_peer(cell)) if part in OWN else None
         found = [named(cell, name) for name in names]
         body.append([label(cell[0]["cell"]), size(cell[0]["cell"]["kv_bytes"]),
-                     *(show_row(row) if row else "-" for row in found), f"{ratio:.2f}" if ratio else "-"])
-    return table(["", "K and V", *names, "lead" if part in OWN else "price"], body)
+                     *(show_row(row) if row else "-" for row in found), f"{ratio:.2f}" if ratio else ""])
+    return table(["", "K and V", *names, "lead" if part in OWN else ""], body)
 
 
 def _means(rows: Sequence[dict], part: str) -> list[str]:
@@ -164,12 +169,13 @@ def _means(rows: Sequence[dict], part: str) -> list[str]:
             mean, least = geometric_mean(list(ratios.values())), min(ratios, key=ratios.get)
             lines.append(f"{name}, times the best {against}: geometric mean {mean:.2f}, "
                          f"least {ratios[least]:.2f} at {least}")
-    costs = paging(rows) if part == "decode" else growth(rows) if part == "verify" else {}
-    if costs:
-        most = max(costs, key=costs.get)
-        what = "blocks cost" if part == "decode" else "the most tokens cost, times one token"
-        mean = geometric_mean(list(costs.values()))
-        lines.append(f"{what}: geometric mean {mean:.3f}, most {costs[most]:.3f} at {most}")
+    costs = {"decode": {"blocks cost": paging(rows)}, "verify": {"the most tokens, times one token": growth(rows)},
+             "splits": {f"{name}, times the heuristic": prices(rows, part, name, "heuristic") for name in
+                        dict.fromkeys(row["name"] for row in rows if row["name"].startswith("fixed"))}}
+    for what, ratios in costs.get(part, {}).items():
+        if ratios:
+            mean, most = geometric_mean(list(ratios.values())), max(ratios, key=ratios.get)
+            lines.append(f"{what}: geometric mean {mean:.3f}, most {ratios[most]:.3f} at {most}")
     return lines
 
 

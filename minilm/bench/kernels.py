@@ -24,6 +24,7 @@ from minilm.bench.kernel_timing import Replay, in_turn, launches_needed, relativ
 __all__ = ["PARTS", "measure", "show"]
 PARTS = ("decode", "verify", "splits", "prefill", "rows")
 BOUND = 5e-3                    # relative error of a bf16 kernel against float64
+FIXED_SPLITS = (256, 512, 1024)  # keys
 SPLIT_CELLS = tuple(cell for cell in DECODE if cell.context >= 4096)
 
 
@@ -125,24 +126,19 @@ def least_seconds(cell: Attention, found: dict) -> float:
 # --- fixed splits ----------------------------------------------------------------------------------------------------
 
 def split_rows(rounds: int, found: dict, on_update: Callable[[str], None]) -> list[dict]:
-    """flash_decoding by the heuristic and with a fixed split size; and the bits of a row among other neighbours."""
+    """flash_decoding by the heuristic and with fixed split sizes; and the bits of a row among other neighbours."""
     from minilm.bench import kernel_peers as peers
-    fixed = fixed_split()
+    policies = {"heuristic": {}} | {f"fixed {size}": {"split_size": size} for size in FIXED_SPLITS}
     rows = []
     for cell in SPLIT_CELLS:
-        field = [peers.Contestant(name, lambda c, s, o=options: peers.flash_decoding(c, s, **o), peers.one_query, True)
-                 for name, options in (("heuristic", {}), ("fixed", fixed))]
+        field = [peers.Contestant(name, partial(peers.flash_decoding, **options), peers.one_query, ours=True)
+                 for name, options in policies.items()]
         rows += attention_rows("splits", cell, field, rounds, found)
         on_update(line(rows[-1], rows))
-    for name, options in (("heuristic", {}), ("fixed", fixed)):
+    for name, options in policies.items():
         rows.append({"part": "splits", "name": name, "ours": True, "options": options}
                     | guarded(lambda options=options: {"same_bits": same_bits(**options)}))
     return rows
-
-
-def fixed_split() -> dict:
-    """The option that fixes the split size, with the package's own default."""
-    return {"split_size": 256}
 
 
 def guarded(run: Callable[[], dict]) -> dict:

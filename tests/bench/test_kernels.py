@@ -220,12 +220,12 @@ MEASURED = [row("flash_decoding", [1e-5, 2e-5, 1e-5], ours=True),
             row("paged_attention", [2e-5] * 3, ours=True, paged=True),
             row("peer", [2e-5, 4e-5, 4e-5]), row("slow", [9e-5] * 3), row("FlashInfer paged", [3e-5] * 3, paged=True),
             row("absent", None, refused="not installed")]
-REST = [row("fixed", [2e-5], part="splits", ours=True), row("heuristic", [1e-5], part="splits", ours=True),
+REST = [row("fixed 256", [2e-5], part="splits", ours=True), row("heuristic", [1e-5], part="splits", ours=True),
         row("flash_attention", [1e-3], Attention(1, 2048, 2048), part="prefill", ours=True),
         row("SDPA flash", [2e-3], Attention(1, 2048, 2048), part="prefill"),
         row("copy", [1e-4], Rows(8, 8), part="rows", operation="copy"),
         row("softmax", [2e-4], Rows(8, 8), part="rows", operation="softmax", ours=True),
-        {"part": "splits", "name": "fixed", "ours": True, "same_bits": {"2": True}}]
+        {"part": "splits", "name": "fixed 256", "ours": True, "same_bits": {"2": True}}]
 
 
 def test_share_of_the_limit():
@@ -245,7 +245,7 @@ def test_lead_is_over_the_best_peer():
 
 
 def test_price_is_slower_over_faster():
-    assert kernel_report.price(REST[:2], "fixed", "heuristic") == 2
+    assert kernel_report.price(REST[:2], "fixed 256", "heuristic") == 2
 
 
 def test_what_blocks_and_more_tokens_cost():
@@ -262,7 +262,8 @@ def test_all_is_shown():
     text = kernel_report.show({"rows": MEASURED + REST, "limits": FOUND, "rounds": 3})
     for words in ("copy 3.00 TB/s", "17 MB", "0.56", "flash_decoding, times the best peer: geometric mean 3.00",
                   "paged_attention, times the best paged peer: geometric mean 1.50", "T=2k D=128", "2.00",
-                  "softmax: share of a copy", "0.50", "not timed: absent at B=1 T=4k: not installed", "{'2': True}"):
+                  "softmax: share of a copy", "0.50",
+                  "fixed 256, times the heuristic: geometric mean 2.000", "not timed: absent at B=1 T=4k: not installed", "{'2': True}"):
         assert words in text
 
 
