@@ -29,7 +29,10 @@ def contestants(rows: Sequence[dict]) -> dict[str, dict]:
 
 
 def read_shares(measured: dict, names: Sequence[str] | None = None) -> Chart:
-    """Decode, a line for each cell: share of the read limit, a mark for each contestant (or those in `names`)."""
+    """Decode, a line for each cell: share of a copy's pace, a mark for each contestant (or those in `names`).
+
+    A copy reads and writes by turns, so that work that only reads can pass it by a few hundredths.
+    """
     grid = cells(measured["rows"], "decode")
     fig, ax = theme.figure(height=1.3 + 0.33 * len(grid))
     for y, cell in enumerate(grid):
@@ -42,9 +45,9 @@ def read_shares(measured: dict, names: Sequence[str] | None = None) -> Chart:
             mine = name in OURS
             ax.plot(share, y, mark, color=color, markersize=7 if mine else 6, zorder=3 if mine else 2, alpha=0.9,
                     markeredgecolor="white", markeredgewidth=0.7, label=name)
-    _limit(ax, "x", 1, "copy bandwidth")
+    _limit(ax, "x", 1, "a copy's pace")
     ax.set_yticks(range(len(grid)), [f"{label(c[0]['cell'])}   {size(c[0]['cell']['kv_bytes'])}" for c in grid])
-    ax.set(xlabel="share of the copy bandwidth that reading keys and values reaches", xlim=(0, None),
+    ax.set(xlabel="bytes/s of keys and values, as a share of a copy's (read + written)", xlim=(0, None),
            ylim=(len(grid) - 0.5, -0.9))
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")

@@ -263,7 +263,8 @@ def test_all_is_shown():
     for words in ("copy 3.00 TB/s", "17 MB", "0.56", "flash_decoding, times the best peer: geometric mean 3.00",
                   "paged_attention, times the best paged peer: geometric mean 1.50", "T=2k D=128", "2.00",
                   "softmax: share of a copy", "0.50",
-                  "fixed 256, times the heuristic: geometric mean 2.000", "not timed: absent at B=1 T=4k: not installed", "{'2': True}"):
+                  "fixed 256, times the heuristic: geometric mean 2.000",
+                  "not timed: absent at B=1 T=4k: not installed", "{'2': True}"):
         assert words in text
 
 
