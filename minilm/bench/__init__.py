@@ -8,7 +8,7 @@
     exits       early exit: what every policy loses, and how fast the calibrated ones are
     exit_losses, exit_cost, edit_tasks      what `exits` stands on
     speculative speculation by every drafter, beside plain decoding and `transformers`' assisted generation
-    lossless    greedy speculation is plain decoding token by token: every drafter, float64 and float32
+    lossless    every lossless decoder is plain decoding token by token, greedy, float64 and float32
     lookahead_steps     how many passes lookahead saves, by window, n-gram and guesses (`minilm bench lookahead`)
     trie        a trie on the clock: requests that come again, the first of their kind, and where it is no use
     captured    decoding with passes as CUDA graphs: plain, lookahead, speculative; passes beside their floor

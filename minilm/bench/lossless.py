@@ -1,4 +1,4 @@
-"""Greedy speculation against plain decoding, token by token: every proposer, in float64 and in float32.
+"""Every lossless decoder against plain decoding, greedy, token by token, in float64 and in float32.
 
 In exact arithmetic the two are the same. A machine rounds, and one pass over several tokens rounds otherwise than
 several passes over one: where the two largest logits nearly tie, the winner may change, and with it the rest of the
@@ -10,9 +10,10 @@ import torch
 
 import minilm
 from minilm.bench.drafters import draft_of, drafters, trained
-from minilm.decoding import autoregressive
+from minilm.decoding import autoregressive, jacobi, lookahead
 from minilm.decoding.proposers import AheadHeads, Blockwise, DraftModel, PromptLookup, SelfSpeculative, choose_tree
 from minilm.decoding.speculative import Proposer, speculative
+from minilm.generation import Generation
 from minilm.model import GPT
 from minilm.race import first_difference
 from minilm.training.evaluate import held_out_prompts
@@ -39,9 +40,20 @@ def proposers(model: GPT) -> dict[str, Callable[[], Proposer]]:
     return found
 
 
+def decoders(model: GPT) -> dict[str, Callable[[list[int], int], Generation]]:
+    """name -> run(prompt, new tokens): speculation by every proposer, Jacobi decoding, lookahead narrow and wide."""
+    found = {name: lambda prompt, new, make=make: speculative(model, prompt, new, make())
+             for name, make in proposers(model).items()}
+    found["Jacobi, blocks of 16"] = lambda prompt, new: jacobi(model, prompt, new)
+    for W, N, G in ((5, 3, 5), (15, 5, 15)):
+        found[f"lookahead ({W}, {N}, {G})"] = lambda prompt, new, W=W, N=N, G=G: lookahead(
+            model, prompt, new, window=W, ngram=N, guesses=G)
+    return found
+
+
 def measure(num_prompts: int = 50, new_tokens: int = 64, name: str = "minilm-14m",
             on_update: Callable[[str], None] = print) -> dict:
-    """One row for each proposer and precision: of how many held-out prompts the greedy text is plain decoding's own.
+    """One row for each decoder and precision: of how many held-out prompts the greedy text is plain decoding's own.
 
     No timings: the same machine gives the same rows. A divergence is {"prompt", "at" (new tokens before it), "margin"
     (of the two best logits there, in float64)}. tokens_per_pass: new tokens for each pass of the target.
@@ -52,12 +64,12 @@ def measure(num_prompts: int = 50, new_tokens: int = 64, name: str = "minilm-14m
     for dtype in (torch.float64, torch.float32):
         model = exact if dtype == torch.float64 else minilm.load(name, dtype=dtype)[0]
         plain = [autoregressive(model, prompt, new_tokens).tokens for prompt in prompts]
-        for label, make in proposers(model).items():
-            made = [speculative(model, prompt, new_tokens, make()) for prompt in prompts]
+        for label, run in decoders(model).items():
+            made = [run(prompt, new_tokens) for prompt in prompts]
             apart = [divergence(exact, prompts[i], plain[i], made[i].tokens) | {"prompt": i}
                      for i in range(num_prompts) if made[i].tokens != plain[i]]
             passes = sum(generation.stats.target_passes for generation in made)
-            rows.append({"proposer": label, "dtype": str(dtype).removeprefix("torch."), "prompts": num_prompts,
+            rows.append({"decoder": label, "dtype": str(dtype).removeprefix("torch."), "prompts": num_prompts,
                          "identical": num_prompts - len(apart), "divergences": apart,
                          "tokens_per_pass": round(num_prompts * new_tokens / passes, 4)})
             on_update(line(rows[-1]))
@@ -76,7 +88,7 @@ def line(row: dict) -> str:
     """A row as text."""
     apart = "".join(f"; prompt {one['prompt']} parts at token {one['at']}, margin {one['margin']:.1e}"
                     for one in row["divergences"])
-    return (f"{row['proposer']:27} {row['dtype']:8} {row['identical']} of {row['prompts']} prompts identical, "
+    return (f"{row['decoder']:27} {row['dtype']:8} {row['identical']} of {row['prompts']} prompts identical, "
             f"{row['tokens_per_pass']:.2f} tokens per pass{apart}")
 
 
