@@ -180,6 +180,33 @@ def test_a_wrong_kernel_is_not_timed(scripted):
     assert scripted == [(2, 400)]                               # one replay, of the right one, over both sets
 
 
+def test_every_part_and_cell_is_measured(monkeypatch):
+    """Guards a part that runs and is not recorded, a cell measured against another field, and rounds that are lost."""
+    seen = []
+
+    def note(part, cell, field, rounds, found):
+        seen.append((part, cell, field[0].name, rounds))
+        return [row(field[0].name, [1e-5], cell, part=part, ours=True)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(kernels, "ceilings", lambda rounds: FOUND)
+    monkeypatch.setattr(kernels, "attention_rows", note)
+    monkeypatch.setattr(kernels, "normaliser_cell", lambda shape, rounds, found: [
+        row("copy", [1e-4], shape, part="rows", operation="copy")])
+    monkeypatch.setattr(kernels, "same_bits", lambda **options: {"2": "split_size" in options})
+    told = []
+    measured = kernels.measure(rounds=4, on_update=told.append)
+    want = [("decode", c, "flash_decoding", 4) for c in kernel_cells.DECODE]
+    want += [("verify", c, "paged_attention", 4) for c in kernel_cells.VERIFY]
+    want += [("splits", c, "heuristic", 4) for c in kernels.SPLIT_CELLS]
+    want += [("prefill", c, "flash_attention", 4) for c in kernel_cells.PREFILL]
+    assert seen == want
+    assert len([r for r in measured["rows"] if r["part"] == "rows"]) == len(kernel_cells.ROWS)
+    assert [r["same_bits"]["2"] for r in measured["rows"] if "same_bits" in r] == [False, True, True, True]
+    assert (measured["limits"], measured["rounds"], measured["versions"]["torch"]) == (FOUND, 4, torch.__version__)
+    assert "decode B=1 T=4k: flash_decoding 10.0 µs" in told
+
+
 @pytest.mark.parametrize("name", [kernel_peers.FLASH, kernel_peers.CUDNN])
 def test_peers_of_pytorch_get_the_mask_of_the_cell(monkeypatch, name):
     """Guards a mask aligned to the first key: by PyTorch's plain backend the answers are the reference's."""
