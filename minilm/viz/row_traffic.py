@@ -1,6 +1,6 @@
 """Bytes that a softmax of rows moves, pass by pass: the five kernels of the naive way, and the fused one.
 
-    widgets.explorer(row_traffic.view, N=[2**i for i in range(6, 18)])
+    widgets.explorer(lambda power: row_traffic.view(2**power), power=(6, 17, 12))
 """
 from dataclasses import dataclass
 
@@ -30,9 +30,11 @@ def naive(M: int, N: int) -> list[Sweep]:
             Sweep("l = sum(e)", M * N, M), Sweep("e / l", M * N + M, M * N)]
 
 
-def fused(M: int, N: int, longest: int = 16384) -> list[Sweep]:
-    """The same in one kernel; a row beyond the `longest` tile is walked for m and l, and read once more."""
-    if N <= longest:
+def fused(M: int, N: int, longest: int | None = None) -> list[Sweep]:
+    """The same in one kernel; a row beyond the `longest` tile (the package's) is walked for m and l, then read again."""
+    from minilm.kernels.softmax import LONGEST_TILE
+
+    if N <= (longest or LONGEST_TILE):
         return [Sweep("all at once", M * N, M * N)]
     return [Sweep("m, l by tiles", M * N, 0), Sweep("exp(x - m) / l", M * N, M * N)]
 
@@ -42,10 +44,10 @@ def moved(sweeps: list[Sweep], size: int = 1) -> int:
     return size * sum(sweep.moved for sweep in sweeps)
 
 
-def view(N: int, M: int = 4096, size: int = 2, rate: float = 3.0e12, scale: int | None = None) -> str:
-    """Bars for both ways. size: bytes a number.  rate: bytes/s of the memory.  scale: N that fills the width."""
+def view(N: int, M: int = 4096, size: int = 2, rate: float = 3.0e12) -> str:
+    """Bars for both ways, of M rows of N numbers. size: bytes a number.  rate: bytes/s of the memory."""
     ways = {"naive": naive(M, N), "fused": fused(M, N)}
-    longest = max(sweep.moved for sweep in naive(M, scale or N))
+    longest = max(sweep.moved for sweep in ways["naive"])
     shapes, y = [], 4.0
     for name, sweeps in ways.items():
         total = moved(sweeps, size)
