@@ -9,7 +9,6 @@ is first needed; what pads them writes where nothing is kept and is seen by nobo
 `Captured(model)` decodes in place of the model, one text at a time, with any decoder. Without a GPU it runs the same
 padded passes unrecorded: slower than the model itself, and a way to test them.
 """
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -22,7 +21,9 @@ from minilm.kernels.few_tokens import FewTokens
 from minilm.model import GPT, GPTConfig
 
 WIDEST = 256            # tokens of a pass; a longer prompt is read in several
+WORDS = WIDEST // 64 + 1        # of 64 bits, for who sees whom in a tree: one bit more than tokens, so that one is 0
 LEAST_REACH = 128       # slots: below this, a shorter attention saves nothing
+PADDING = np.frombuffer(b"".join((1 << i).to_bytes(8 * WORDS, "little") for i in range(WIDEST)), np.int64)
 
 
 def size_for(least: int) -> int:
@@ -36,12 +37,17 @@ class StaticCache(KVCache):
 
     def __init__(self, config: GPTConfig, memory: Tensor, capacity: int | None, spare: int):
         super().__init__(config, capacity=capacity, spare=spare, memory=memory)
+        self._layout = Layout()
 
-    def take_parents(self, num_tokens: int) -> tuple[int, ...] | None:
+    def take_layout(self, num_tokens: int) -> "Layout | None":
         """The tree that the next tokens are, None for a chain; see `branch`. Raises ValueError when they don't fit."""
         parents, self._parents = self._parents, None
         _check_room(self.length, num_tokens, self.capacity + (0 if parents is None else self.spare))
-        return None if parents is None else tuple(parents)
+        if parents is None:
+            return None
+        self._layout.turn_into(parents)
+        _check_room(self.length, max(self._layout.depths) + 1, self.capacity)
+        return self._layout
 
     def keep(self, length: int, tokens: list[int]) -> None:
         """As `KVCache.keep`. Tokens next to each other move as one piece, without a wait for the GPU."""
@@ -58,72 +64,74 @@ class StaticCache(KVCache):
         self.length = length + len(tokens)
 
 
-def words_of(width: int) -> int:
-    """How many words of 64 bits hold one more than `width` bits: the last one stays 0."""
-    return width // 64 + 1
+class Layout:
+    """A tree's depths[T] after the text, and for each token who sees whom, as bytes: bit j for token j of the pass.
 
-
-@lru_cache(maxsize=4096)
-def laid_out(parents: tuple[int, ...], width: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """(depths[width] after the text, sees[width · words], how deep) of a tree: what `Recorded` sends of it.
-
-    Bit j of a token's words of 64 bits, `words_of(width)` of them, says that it sees token j of the same pass. Padding
-    sees itself. Raises ValueError when a token continues a later one.
+    One tree after the other, as decoding needs them: what a tree begins with like the one before, as lookahead's window
+    does, is not worked out again.
     """
-    depths, sees = [0] * width, [1 << token for token in range(width)]
-    for token, parent in enumerate(parents):
-        if not -1 <= parent < token:
-            raise ValueError(f"token {token} of a tree must continue an earlier one, or -1; it continues {parent}")
-        if parent >= 0:
-            depths[token] = depths[parent] + 1
-            sees[token] |= sees[parent]
-    bits = b"".join(row.to_bytes(8 * words_of(width), "little") for row in sees)
-    return np.array(depths), np.frombuffer(bits, np.int64), max(depths) + 1
+
+    def __init__(self):
+        self.parents: list[int] = []
+        self.depths: list[int] = []
+        self.sees: list[int] = []
+        self.rows: list[bytes] = []
+
+    def turn_into(self, parents: list[int]) -> None:
+        """Raises ValueError when a token continues a later one."""
+        same = next((i for i, (old, new) in enumerate(zip(self.parents, parents, strict=False)) if old != new),
+                    min(len(self.parents), len(parents)))
+        self.parents, depths, sees, rows = parents[:same], self.depths[:same], self.sees[:same], self.rows[:same]
+        for token, parent in enumerate(parents[same:], same):
+            if not -1 <= parent < token:
+                raise ValueError(f"token {token} of a tree must continue an earlier one, or -1; it continues {parent}")
+            depths.append(depths[parent] + 1 if parent >= 0 else 0)
+            sees.append((sees[parent] if parent >= 0 else 0) | 1 << token)
+            rows.append(sees[token].to_bytes(8 * WORDS, "little"))
+        self.parents, self.depths, self.sees, self.rows = list(parents), depths, sees, rows
 
 
 class Recorded:
     """One pass of `width` tokens that may see the first `reach` slots; to the model, the cache that it runs with.
 
-    What changes comes in one row of whole numbers: ids[width], positions[width], the tokens held; for a tree also
-    sees[width, words], 64 bits a word, as in `laid_out`.
+    What changes comes in one row of whole numbers: ids[width], positions[width], the tokens held, the number of the
+    pass; for a tree also who sees whom, [width, WORDS]. The number comes back: a row that was read may be written over.
     """
 
     def __init__(self, owner: "Captured", width: int, reach: int, tree: bool):
         self.model, self.memory, self.width, self.reach, self.tree = owner.model, owner.memory, width, reach, tree
         self.pool, device = owner.pool, owner.memory.device
-        self.words = words_of(width) if tree else 0
-        row = torch.zeros(2 * width + 1 + width * self.words, dtype=torch.int64)
-        self.staged = row if self.pool is None else row.pin_memory()
-        self.numbers = self.staged.numpy()                      # the same memory: writing here costs no launch
-        self.inputs = row.to(device)
+        row = torch.zeros(2 * width + 2 + (width * WORDS if tree else 0), dtype=torch.int64)
+        self.staged, self.back = (row, row[:0]) if self.pool is None else (row.pin_memory(), row[:1].pin_memory())
+        self.numbers, self.number = self.staged.numpy(), self.back.numpy()  # the same memory: no launch
+        self.passes, self.inputs = 0, row.to(device)
         self.slot = torch.arange(reach, device=device)
         self.bit = torch.arange(64, device=device)
         self.layers = FewTokens(self.model, self.memory, width) if owner.kernels else None
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.done: torch.cuda.Event | None = None
 
-    def __call__(self, tokens: list[int], held: int, tree: tuple[np.ndarray, np.ndarray, int] | None) -> Tensor:
-        """hidden[width, d] after the tokens, in memory that the next pass writes over. tree: as `laid_out` gives it."""
-        if self.done is not None:
-            self.done.synchronize()                             # the last pass has read what stands in `staged`
+    def __call__(self, tokens: list[int], held: int, layout: Layout | None) -> Tensor:
+        """hidden[width, d] after the tokens, in memory that the next pass writes over. layout: of a tree."""
+        if self.graph is not None and self.number[0] != self.passes:
+            torch.cuda.current_stream().synchronize()
+        self.passes += 1
         T, width, numbers = len(tokens), self.width, self.numbers
         numbers[:T] = tokens
         numbers[T:width] = 0                                    # padding: token 0, where the text now ends
-        if tree is None:
-            numbers[width : width + T] = range(held, held + T)
-            numbers[width + T : 2 * width] = held
-        else:
-            depths, sees, _ = tree
-            np.add(depths, held, out=numbers[width : 2 * width])
-            numbers[2 * width + 1 :] = sees
-        numbers[2 * width] = held
+        numbers[width : width + T] = range(T) if layout is None else layout.depths
+        numbers[width + T : 2 * width] = 0
+        numbers[width : 2 * width] += held
+        numbers[2 * width : 2 * width + 2] = held, self.passes
+        if layout is not None:                                  # padding sees itself, or its softmax would be NaN
+            sees = numbers[2 * width + 2 :]
+            sees[: T * WORDS] = np.frombuffer(b"".join(layout.rows), np.int64)
+            sees[T * WORDS :] = PADDING[T * WORDS : width * WORDS]
         if self.pool is None:
             self.states = self._run()
         else:
             if self.graph is None:
                 self._record()
             self.graph.replay()
-            self.done.record()
         return self.states
 
     def _record(self) -> None:
@@ -134,17 +142,20 @@ class Recorded:
             self._run()
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
-        self.graph, self.done = torch.cuda.CUDAGraph(), torch.cuda.Event()
-        with torch.cuda.graph(self.graph, pool=self.pool):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
             self.states = self._run()
+        self.graph = graph
 
     @torch.inference_mode()
     def _run(self) -> Tensor:
         """The pass itself: only work on the device, with nothing decided on the way."""
         width = self.width
         self.inputs.copy_(self.staged, non_blocking=True)
+        if self.pool is not None:
+            self.back.copy_(self.inputs[2 * width + 1 : 2 * width + 2], non_blocking=True)
         ids, self.positions = self.inputs[:width], self.inputs[width : 2 * width]
-        held, words = self.inputs[2 * width : 2 * width + 1], self.inputs[2 * width + 1 :].view(width, self.words)
+        held, words = self.inputs[2 * width : 2 * width + 1], self.inputs[2 * width + 2 :].view(width, -1)
         if self.layers is not None:
             return self.layers.hidden(ids, self.positions, held, words if self.tree else None)
         self.slots = held + self.slot[:width]
@@ -197,6 +208,8 @@ class Captured:
             raise ValueError("the kernels of few_tokens cannot run this model here: they need CUDA (or Triton's "
                              "interpreter), float32 or bfloat16, heads of 32, 64 or 128; no biases, no qk_norm")
         self.kernels = on_gpu and FewTokens.fits(model) if kernels is None else kernels
+        if spare > WIDEST:
+            raise ValueError(f"a tree has at most {WIDEST} tokens; spare is {spare}")
         self.model, c = model, model.config
         self.capacity, self.spare = c.max_positions if capacity is None else capacity, spare
         slots = size_for(self.capacity + spare + WIDEST)
@@ -229,18 +242,15 @@ class Captured:
             raise RuntimeError("a captured model holds one text at a time, and new_cache() has been called since: "
                                "finish one text before the next, or use a second Captured(model)")
         T, held = len(tokens), cache.length
-        parents = cache.take_parents(T)
-        if parents is None and T > WIDEST:
+        layout = cache.take_layout(T)
+        if layout is None and T > WIDEST:
             return torch.cat([self.read(tokens[i : i + WIDEST], cache) for i in range(0, T, WIDEST)])
         width = size_for(T)
-        tree = None if parents is None else laid_out(parents, width)
-        if tree is not None:
-            _check_room(held, tree[2], cache.capacity)
         reach = self.memory.shape[-2] if self.kernels else max(LEAST_REACH, size_for(held + width))
-        key = width, reach, tree is not None
+        key = width, reach, layout is not None
         if key not in self.passes:
             self.passes[key] = Recorded(self, *key)
-        states = self.passes[key](tokens, held, tree)[:T].clone()
+        states = self.passes[key](tokens, held, layout)[:T].clone()
         cache.end(T)
         return states
 

@@ -162,7 +162,7 @@ def test_passes_are_padded_and_used_again():
 
 def test_a_long_prompt_is_read_in_parts(monkeypatch):
     monkeypatch.setattr(captured, "WIDEST", 16)
-    ours = Captured(MODEL)
+    ours = Captured(MODEL, spare=16)
     assert autoregressive(ours, PROMPTS[-1], NEW).tokens == plain(tuple(PROMPTS[-1]))
     assert {width for width, _, _ in ours.passes} == {1, 12, 16}
 
@@ -213,6 +213,8 @@ def test_refused():
     new.branch([-1, 1])
     with pytest.raises(ValueError, match="must continue an earlier one"):
         ours.read([1, 2], new)
+    with pytest.raises(ValueError, match="a tree has at most 256 tokens; spare is 257"):
+        Captured(MODEL, spare=257)
     with pytest.raises(ValueError, match="captured on a CUDA device; this model is on cpu"):
         Captured(MODEL, capture=True)
 

@@ -7,7 +7,7 @@ of the last N - 1 passes, each pass reads W n-grams off it into a pool, and n-gr
 token are verified as a draft. One pass does both: the window (lookahead branch) and the guesses (verification branch)
 hang from the last token as branches of one tree, so that neither sees the other.
 """
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from minilm.cache import KVCache
 from minilm.checks import check_count
-from minilm.decoding.speculative import Draft, SpeculativePass, decide
+from minilm.decoding.speculative import Draft, SpeculativePass, decide, greedy_path
 from minilm.generation import Generation, Pass, Recorder, check_request
 from minilm.model import GPT
 from minilm.sampling import Sampling, choose
@@ -80,14 +80,14 @@ class NgramPool:
 
     def __init__(self, size: int):
         self.size = size
-        self._after: dict[int, OrderedDict[tuple[int, ...], None]] = {}
+        self._after: defaultdict[int, OrderedDict[tuple[int, ...], None]] = defaultdict(OrderedDict)
 
     def add(self, ngram: Sequence[int]) -> None:
         """Keep ngram[N], as the latest; drop the one that was not made for longest when there are more than `size`."""
-        first, *rest = ngram
-        known = self._after.setdefault(first, OrderedDict())
-        known[tuple(rest)] = None
-        known.move_to_end(tuple(rest))
+        first, rest = ngram[0], tuple(ngram[1:])
+        known = self._after[first]
+        known[rest] = None
+        known.move_to_end(rest)
         if len(known) > self.size:
             known.popitem(last=False)
 
@@ -174,12 +174,15 @@ def lookahead(model: GPT, prompt: list[int], max_new_tokens: int, *, window: int
         draft, looks = merge(tried), room > 0 and context + reach <= cache.capacity
         branch = ahead.tree(last) if looks else Draft([last], None, [-1])
         logits, newest = both_branches(model, cache, branch, draft, window if looks else 0)
-        newest = newest.argmax(-1)                              # asked for before anybody waits for a GPU
-        path, token = decide(logits, draft, sampling, "rejection", generator)
+        if sampling.greedy:                                     # one wait for the GPU, not two
+            best = torch.cat((newest, logits)).argmax(-1).tolist()
+            renewed, (path, token) = tuple(best[: len(newest)]), greedy_path(best[len(newest) :], draft)
+        else:
+            renewed = tuple(newest.argmax(-1).tolist())
+            path, token = decide(logits, draft, sampling, "rejection", generator)
         cache.keep(context, [0, *(len(branch.tokens) + node for node in path)])
         told = {}
         if looks:
-            renewed = tuple(newest.tolist())
             told = {"window": tuple(map(tuple, ahead.rows)), "renewed": renewed, "ngrams": tuple(ahead.slide(renewed))}
             for made in told["ngrams"]:
                 pool.add(made)

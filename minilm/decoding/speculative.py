@@ -118,7 +118,7 @@ def decide(logits: Tensor, draft: Draft, sampling: Sampling, rule: str,
     if n == 0:
         return [], choose(logits[0], sampling, generator)
     if sampling.greedy:
-        return _greedy_path(logits.argmax(-1).tolist(), draft)
+        return greedy_path(logits.argmax(-1).tolist(), draft)
     p = sampling.probs(logits)
     uniforms = [uniform(generator) for _ in range(n + 1)]
     if draft.parents is not None:
@@ -134,7 +134,7 @@ def decide(logits: Tensor, draft: Draft, sampling: Sampling, rule: str,
     return list(range(len(kept) - 1)), kept[-1]
 
 
-def _greedy_path(best: list[int], draft: Draft) -> tuple[list[int], int]:
+def greedy_path(best: list[int], draft: Draft) -> tuple[list[int], int]:
     """Follow the target's argmax, best[n+1] after the text and each node, down the draft, a chain or a tree."""
     parents = range(-1, len(draft.tokens) - 1) if draft.parents is None else draft.parents
     path, node = [], -1

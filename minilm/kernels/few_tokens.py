@@ -21,6 +21,7 @@ from minilm.model import GPT
 
 ROWS, COLUMNS, DEPTH, SLOTS = 16, 32, 64, 64    # tiles: tokens, outputs, what a product sums over, slots of the cache
 SPLITS, WARPS = 4, 4
+PRECISION = tl.constexpr("tf32x3")              # of float32 products: three of tensor cores, as exact as one in float32
 
 
 @triton.jit
@@ -39,9 +40,9 @@ def two_products(x, gain, weight, tokens, first, second, width, eps, last, DEPTH
         part = part * tl.load(gain + k, mask=inside, other=0.0)[None, :]
         inside = inside[:, None] & (first < last)[None, :]
         w = tl.load(weight + first[None, :] * width + k[:, None], mask=inside, other=0.0)
-        a = tl.dot(part, w, a, input_precision="ieee")
+        a = tl.dot(part, w, a, input_precision=PRECISION)
         w = tl.load(weight + second[None, :] * width + k[:, None], mask=inside, other=0.0)
-        b = tl.dot(part, w, b, input_precision="ieee")
+        b = tl.dot(part, w, b, input_precision=PRECISION)
     scale = 1.0 / tl.sqrt(squares / width + eps)
     return a * scale[:, None], b * scale[:, None]
 
@@ -103,14 +104,14 @@ def attend_kernel(q, keys, values, held, words, found, tops, totals, scale, T, h
         else:
             sees = own[None, :] <= tokens[:, None]
         key = tl.load(keys + head * head_stride + slot[None, :] * D + d[:, None], mask=there[None, :], other=0.0)
-        scores = tl.dot(query, key, input_precision="ieee") * scale
+        scores = tl.dot(query, key, input_precision=PRECISION) * scale
         scores = tl.where(sees & there[None, :], scores, float("-inf"))
         higher = tl.maximum(top, tl.max(scores, 1))
         safe = tl.where(higher == float("-inf"), 0.0, higher)           # nothing seen yet: no -inf - -inf
         p, fade = tl.exp(scores - safe[:, None]), tl.exp(top - safe)
         total = total * fade + tl.sum(p, 1)
         value = tl.load(values + head * head_stride + slot[:, None] * D + d[None, :], mask=there[:, None], other=0.0)
-        sums = sums * fade[:, None] + tl.dot(p.to(value.dtype), value, input_precision="ieee")
+        sums = sums * fade[:, None] + tl.dot(p.to(value.dtype), value, input_precision=PRECISION)
         top = higher
     place += split * T * K * GROUP
     tl.store(found + place[:, None] * D + d[None, :], sums, mask=real[:, None])
@@ -140,7 +141,7 @@ def out_kernel(found, tops, totals, weight, x, T, width, H: tl.constexpr, D: tl.
             total += weigh * tl.load(totals + at)
         w = tl.load(weight + columns[None, :] * (H * D) + head * D + d[:, None], mask=(columns < width)[None, :],
                     other=0.0)
-        acc = tl.dot((y / total[:, None]).to(w.dtype), w, acc, input_precision="ieee")
+        acc = tl.dot((y / total[:, None]).to(w.dtype), w, acc, input_precision=PRECISION)
     where = x + tokens[:, None] * width + columns[None, :]
     real = real[:, None] & (columns < width)[None, :]
     tl.store(where, (tl.load(where, mask=real, other=0.0) + acc).to(x.dtype.element_ty), mask=real)
@@ -170,7 +171,7 @@ def down_kernel(h, weight, x, T, wide, width, DEPTH: tl.constexpr, ROWS: tl.cons
         part = tl.load(h + tokens[:, None] * wide + k[None, :], mask=(k < wide)[None, :], other=0.0)
         w = tl.load(weight + columns[None, :] * wide + k[:, None],
                     mask=(k < wide)[:, None] & (columns < width)[None, :], other=0.0)
-        acc = tl.dot(part, w, acc, input_precision="ieee")
+        acc = tl.dot(part, w, acc, input_precision=PRECISION)
     where = x + tokens[:, None] * width + columns[None, :]
     real = (rows < T)[:, None] & (columns < width)[None, :]
     tl.store(where, (tl.load(where, mask=real, other=0.0) + acc).to(x.dtype.element_ty), mask=real)

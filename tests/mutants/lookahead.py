@@ -39,12 +39,13 @@ LOOKAHEAD = [
     edit("n-grams a pass late", TRACE, la.Window, "slide", ">= len(self.rows) - 1", ">= len(self.rows)"),
     # the pool
     edit("what is made again does not count as late", "check_pool", la.NgramPool, "add",
-         "known.move_to_end(tuple(rest))", "pass"),
+         "known.move_to_end(rest)", "pass"),
     edit("the latest is dropped", "check_pool", la.NgramPool, "add", "popitem(last=False)", "popitem()"),
     edit("one n-gram too many is kept", "check_pool", la.NgramPool, "add", "> self.size", "> self.size + 1"),
     edit("the oldest comes first", "check_pool", la.NgramPool, "after", "list(reversed(self._after.get(token, ())))",
          "list(self._after.get(token, ()))"),
-    edit("keyed by the second token", TRACE, la.NgramPool, "add", "first, *rest = ngram", "_, first, *rest = ngram"),
+    edit("keyed by the second token", TRACE, la.NgramPool, "add", "ngram[0], tuple(ngram[1:])",
+         "ngram[1], tuple(ngram[2:])"),
     # both branches in one pass
     edit("guesses see the window", MASK, *BOTH, "first + parent if parent >= 0 else 0", "first + parent"),
     edit("guesses follow the context, not the last token", MASK, *BOTH, "if parent >= 0 else 0",
