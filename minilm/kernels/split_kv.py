@@ -41,6 +41,7 @@ def attend_splits(
     ROWS: tl.constexpr, HEAD: tl.constexpr, TILE: tl.constexpr,     # of a tile: query rows, head size, keys
     PAGE: tl.constexpr, SPLIT_SIZE: tl.constexpr, TREE: tl.constexpr,       # 0: a contiguous cache; 0: by number; a chain
     WHOLE: tl.constexpr, OVERLAP: tl.constexpr,                     # one split; start before the last kernel has ended
+    PLACE: tl.constexpr,                                            # an integer type that holds any place in the cache
 ):
     if OVERLAP:
         gdc_wait()                                          # until what the last kernel wrote is there
@@ -76,7 +77,7 @@ def attend_splits(
     if PAGE:                                                # the first tile's blocks: asked for before the length is there
         tables += b * table_row
         j = first + tl.arange(0, TILE)
-        page = tl.load(tables + j // PAGE, mask=j < table_width * PAGE, other=0).to(tl.int64)
+        page = tl.load(tables + j // PAGE, mask=j < table_width * PAGE, other=0).to(PLACE)
     else:
         k += b * k_row
         v += b * v_row
@@ -90,10 +91,10 @@ def attend_splits(
         if PAGE:
             k_at = page * k_row + (j % PAGE) * k_token
             v_at = page * v_row + (j % PAGE) * v_token
-            page = tl.load(tables + (j + step) // PAGE, mask=j + step < last, other=0).to(tl.int64)     # of the next tile
+            page = tl.load(tables + (j + step) // PAGE, mask=j + step < last, other=0).to(PLACE)    # of the next tile
         else:
-            k_at = j.to(tl.int64) * k_token
-            v_at = j.to(tl.int64) * v_token
+            k_at = j.to(PLACE) * k_token
+            v_at = j.to(PLACE) * v_token
         there = inside[:, None] & (d < D)[None, :]
         key = tl.load(k + k_at[:, None] + d[None, :], mask=there, other=0.0)
         score = tl.dot(query, key.T, input_precision="ieee") * scale            # [ROWS, TILE], base 2
@@ -127,9 +128,9 @@ def attend_splits(
 def merge_splits(
     out, states, lses, lengths, num_splits,
     M: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, HEAD: tl.constexpr, TILE: tl.constexpr,
-    SPLIT_SIZE: tl.constexpr, CHUNK: tl.constexpr, OVERLAP: tl.constexpr,
+    SPLIT_SIZE: tl.constexpr, ROWS: tl.constexpr, CHUNK: tl.constexpr, OVERLAP: tl.constexpr,
 ):
-    """One program merges the states of one row, CHUNK of them at a time.
+    """One program merges the states of ROWS rows of one key-value head, CHUNK splits at a time.
 
     The order depends on how many splits the row's own length fills, and on nothing else in the batch.
     """
@@ -137,27 +138,31 @@ def merge_splits(
         gdc_wait()
         gdc_launch_dependents()
     R: tl.constexpr = M * GROUP
-    r, head, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    head, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
     kv_heads = tl.num_programs(1)
+    r = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, HEAD)
     splits = splits_used(tl.load(lengths + b).to(tl.int32), num_splits, TILE, SPLIT_SIZE)
-    top, total = float("-inf"), 0.0                         # the largest log-sum-exp so far, sum of 2^(lse - top)
-    merged = tl.zeros([HEAD], tl.float32)
+    top = tl.full([ROWS], float("-inf"), tl.float32)        # the largest log-sum-exp so far, sum of 2^(lse - top)
+    total = tl.zeros([ROWS], tl.float32)
+    merged = tl.zeros([ROWS, HEAD], tl.float32)
     for start in range(0, splits, CHUNK):
         s = start + tl.arange(0, CHUNK)
-        place = ((b * kv_heads + head) * num_splits + s) * R + r
-        lse = tl.load(lses + place, mask=s < splits, other=float("-inf"))
-        state = tl.load(states + place[:, None] * D + d[None, :], mask=(s < splits)[:, None] & (d < D)[None, :], other=0.0)
+        place = ((b * kv_heads + head) * num_splits + s[:, None]) * R + r[None, :]                  # [CHUNK, ROWS]
+        there = (s < splits)[:, None] & (r < R)[None, :]
+        lse = tl.load(lses + place, mask=there, other=float("-inf"))
+        state = tl.load(states + place[:, :, None] * D + d[None, None, :],
+                        mask=there[:, :, None] & (d < D)[None, None, :], other=0.0)
         highest = tl.maximum(top, tl.max(lse, 0))
         base = tl.where(highest == float("-inf"), 0.0, highest)
-        share = tl.exp2(lse - base)
+        share = tl.exp2(lse - base[None, :])
         before = tl.exp2(top - base)
-        merged = merged * before + tl.sum(share[:, None] * state, 0)
+        merged = merged * before[:, None] + tl.sum(share[:, :, None] * state, 0)
         total = total * before + tl.sum(share, 0)
         top = highest
-    merged = merged / tl.where(total > 0, total, 1.0)
-    out_at = out + ((b * M + r // GROUP) * kv_heads * GROUP + head * GROUP + r % GROUP) * D + d
-    tl.store(out_at, merged.to(out.dtype.element_ty), mask=d < D)
+    merged = merged / tl.where(total > 0, total, 1.0)[:, None]
+    out_at = out + ((b * M + r // GROUP) * kv_heads * GROUP + head * GROUP + r % GROUP)[:, None] * D + d[None, :]
+    tl.store(out_at, merged.to(out.dtype.element_ty), mask=(r < R)[:, None] & (d < D)[None, :])
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor | None = None, tree: Tensor | None = None,
@@ -180,23 +185,45 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor |
     rows = m * (H // K)                                     # query rows of one key-value head
     ROWS, HEAD = min(max(triton.next_power_of_2(rows), 16), 64), triton.next_power_of_2(D)
     blocks = -(-rows // ROWS)
-    TILE = tile or 64
     if split_size:
         num_splits = -(-S // split_size)
     elif not num_splits:
-        num_splits = choose_splits(B * K * blocks, S, TILE, q.device)
+        num_splits = choose_splits(B * K * blocks, S, processors(q.device))
     whole = num_splits == 1
+    TILE, stages = (tile, 3) if tile else tile_of(page, ROWS, HEAD * q.element_size(), bool(split_size), whole)
     out = torch.empty(B, m, H, D, dtype=q.dtype, device=q.device)
     states = out if whole else torch.empty(B, K, num_splits, rows, D, dtype=torch.float32, device=q.device)
     lses = out if whole else torch.empty(B, K, num_splits, rows, dtype=torch.float32, device=q.device)
+    reach = max(sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True)) for x in (k, v))
     overlap = q.is_cuda and torch.cuda.get_device_capability(q.device) >= (9, 0)
     extra = {"launch_pdl": True} if overlap else {}
     shape = dict(M=m, GROUP=H // K, D=D, HEAD=HEAD, TILE=TILE, SPLIT_SIZE=split_size or 0, OVERLAP=overlap)
     attend_splits[K * blocks, num_splits, B](
         q, k, v, out, states, lses, table[0], lengths, q if tree is None else tree.view(torch.uint8),
         math.log2(math.e) / math.sqrt(D), num_splits, *q.stride()[:3], *k_strides, *v_strides, *table[1:],
-        *((0, 0, 0) if tree is None else tree.stride()), ROWS=ROWS, PAGE=page, TREE=tree is not None, WHOLE=whole,
-        **shape, num_warps=4, num_stages=3, **extra)
+        *((0, 0, 0) if tree is None else tree.stride()), **shape, ROWS=ROWS, PAGE=page, TREE=tree is not None, WHOLE=whole,
+        PLACE=tl.int64 if reach >= 2**31 else tl.int32, num_warps=4, num_stages=stages, **extra)
     if not whole:
-        merge_splits[rows, K, B](out, states, lses, lengths, num_splits, **shape, CHUNK=32, num_warps=4, **extra)
+        ROWS, CHUNK, warps = merge_tile(rows)
+        merge_splits[-(-rows // ROWS), K, B](out, states, lses, lengths, num_splits, **shape, ROWS=ROWS, CHUNK=CHUNK,
+                                             num_warps=warps, **extra)
     return out
+
+
+def tile_of(page: int, rows: int, row_bytes: int, fixed: bool, whole: bool) -> tuple[int, int]:
+    """(keys in a tile, stages of the load pipeline), tuned on an H100."""
+    if row_bytes > 256:                                     # float32 or large heads: shared memory is short
+        return 32, 2
+    if page:
+        return 128, 3
+    return (128, 3) if whole and rows <= 16 else (64, 3)
+
+
+def merge_tile(rows: int) -> tuple[int, int, int]:
+    """(rows of a program of the merge, splits read at once, warps)"""
+    return (1, 16, 1) if rows <= 8 else (4, 16, 4)
+
+
+def processors(device: torch.device) -> int:
+    """Multiprocessors of the GPU; for the interpreter, those of an H100."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132

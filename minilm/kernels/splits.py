@@ -57,9 +57,15 @@ def fa2_num_splits(programs: int, processors: int, tiles: int, most: int = 128) 
     return next(n for n in worth if fill[n] >= 0.85 * max(fill.values()))
 
 
-def choose_splits(programs: int, keys: int, tile: int, device: torch.device) -> int:
-    """How many splits the kernels use unless told."""
-    return fa2_num_splits(programs, 132, _ceil(keys, tile))
+def choose_splits(programs: int, keys: int, processors: int, most_keys: int = 16384) -> int:
+    """The kernels' own rule: as many splits as run at once, one to a multiprocessor, and none longer than `most_keys`.
+
+    programs: as above. keys: that the longest row may have. One program with enough loads under way keeps its share of the
+    memory busy, so a second wave, or a second program beside it, only adds states to merge. A row shorter than the rest
+    uses no more splits than it has tiles, on the device, where its length is known.
+    """
+    _positive(programs=programs, keys=keys, processors=processors, most_keys=most_keys)
+    return max(processors // programs, _ceil(keys, most_keys))
 
 
 def _fill(programs: int, processors: int) -> float:

@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from decode_cases import error, oracle, poison, tensors
+from decode_cases import error, oracle, poison, tensors, unwritten_is_nan  # noqa: F401
 from minilm import kernels
 from minilm.kernels import reference
 from mutants import kernels_decoding as mutants

@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 
-from decode_cases import deal, error, oracle, random_trees, tensors
+from decode_cases import deal, error, oracle, random_trees, tensors, unwritten_is_nan  # noqa: F401
 from minilm import kernels
 from minilm.kernels import reference
 from mutants import kernels_decoding as mutants

@@ -52,16 +52,15 @@ DECODE = [
     # the merge
     attend("log-sum-exp without the sum", RAGGED, "top + tl.log2(some)", "top"),
     attend("log-sum-exp in another base", RAGGED, "top + tl.log2(some)", "top + tl.log(some)"),
-    attend("the log-sum-exp is not used", RAGGED, "share = tl.exp2(lse - base)",
+    attend("the log-sum-exp is not used", RAGGED, "share = tl.exp2(lse - base[None, :])",
            "share = tl.where(lse > float(\"-inf\"), 1.0, 0.0)"),
-    attend("the merge reads states that nobody wrote", "check_chunks", "mask=s < splits, other=float(\"-inf\")",
-           "mask=s < num_splits + 1, other=float(\"-inf\")"),
+    attend("the merge reads states that nobody wrote", "check_chunks", "there = (s < splits)[:, None]", "there = (s < num_splits)[:, None]"),
     attend("the merge forgets the last split", RAGGED, "for start in range(0, splits, CHUNK):",
            "splits = tl.maximum(splits - 1, 1)\n    for start in range(0, splits, CHUNK):"),
-    attend("not divided by the shares", RAGGED, "merged = merged / tl.where(total > 0, total, 1.0)", "merged = merged * 1"),
-    attend("a chunk of splits is not scaled to the next", "check_chunks", "merged = merged * before +", "merged = merged +"),
-    attend("the merged rows of another head", RAGGED, "+ head * GROUP + r % GROUP) * D + d",
-           "+ (kv_heads - 1 - head) * GROUP + r % GROUP) * D + d"),
+    attend("not divided by the shares", RAGGED, "merged = merged / tl.where(total > 0, total, 1.0)[:, None]", "merged = merged * 1"),
+    attend("a chunk of splits is not scaled to the next", "check_chunks", "merged = merged * before[:, None] +", "merged = merged +"),
+    attend("the merged rows of another head", RAGGED, "((b * M + r // GROUP) * kv_heads * GROUP + head * GROUP",
+           "((b * M + r // GROUP) * kv_heads * GROUP + (kv_heads - 1 - head) * GROUP"),
 ]
 
 TREE = "((sees[:, None] >> tl.maximum(new, 0).to(tl.int64)) & 1) != 0"
@@ -92,8 +91,8 @@ PAGED = [
            "weight = tl.exp2(score - base[:, None])", "weight = tl.exp2(score - highest[:, None])"),
     attend("rows past the first tile are the first's", "check_many_rows", "r = block * ROWS + tl.arange(0, ROWS)",
            "r = 0 * block + tl.arange(0, ROWS)"),
-    attend("a merge of empty splits gives nan", "check_only_new_tokens", "share = tl.exp2(lse - base)",
-           "share = tl.exp2(lse - highest)"),
+    attend("a merge of empty splits gives nan", "check_only_new_tokens", "share = tl.exp2(lse - base[None, :])",
+           "share = tl.exp2(lse - highest[None, :])"),
 ]
 
 MERGE = [
