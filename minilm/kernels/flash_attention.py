@@ -63,7 +63,7 @@ def fold_tiles(acc, m, l, these, k, v, row, kv_head, first, last, n, last_seen, 
     return acc, m, l
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "S", "H", "GROUP"])             # else each kind of length is compiled anew
 def flash_attention_kernel(
     q, k, v, out, lengths, scale, T, S, H, GROUP, CAUSAL: tl.constexpr, RAGGED: tl.constexpr,
     ROWS: tl.constexpr, TILE: tl.constexpr, HEAD: tl.constexpr, PRECISION: tl.constexpr,
@@ -129,13 +129,15 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: flo
 def tiles_for(q: Tensor) -> tuple[int, int, int, int]:
     """(queries a program, keys a tile, warps, tiles in flight), as measured to be best on an H100.
 
-    The interpreter has no registers to fill and tests many borders: small tiles there.
+    Other GPUs have less shared memory or fewer registers, and the interpreter is to meet many borders: small tiles.
     """
     D = q.shape[-1]
     if not q.is_cuda:
         return 32, 32, 4, 1
+    if torch.cuda.get_device_capability(q.device)[0] not in (9, 10):
+        return (64, 32, 4, 2) if D * q.element_size() <= 256 else (32, 16, 4, 1)
     if q.dtype == torch.float32:
-        return 64, 32, 4, 2
+        return (64, 32, 4, 2) if D <= 64 else (32, 32, 4, 1)
     if D <= 64:
         return 64, 128, 4, 2
     return (128, 64, 4, 2) if D <= 128 else (128, 64, 8, 2)

@@ -15,10 +15,10 @@ from minilm.kernels.backend import check_tensors, launches, tl, triton
 
 LOG2_E = tl.constexpr(1.4426950408889634)   # exp(x) = 2^(x · log2 e), and powers of 2 are what the chip computes
 LONGEST_TILE = 32768                        # numbers of a row that one program holds; a longer row is walked
-WALKING_TILE = 16384
+WALKING_TILE = 32768
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def softmax_kernel(x, out, x_row, num_rows, N, ROWS: tl.constexpr, TILE: tl.constexpr):
     """ROWS rows of N ≤ TILE numbers, in one piece."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -34,7 +34,10 @@ def softmax_kernel(x, out, x_row, num_rows, N, ROWS: tl.constexpr, TILE: tl.cons
 
 @triton.jit
 def online_softmax_kernel(x, out, x_row, N, TILE: tl.constexpr):
-    """One row of any length: walked once for its maximum m and sum l, once more for the answer."""
+    """One row of any length: walked once for its maximum m and sum l, once more for the answer.
+
+    The second walk finds the row in the cache, if it is asked to keep the row and to let the answer pass through.
+    """
     row = tl.program_id(0).to(tl.int64)
     x += row * x_row
     out += row * N
@@ -42,15 +45,17 @@ def online_softmax_kernel(x, out, x_row, N, TILE: tl.constexpr):
     m = tl.full((), float("-inf"), tl.float32)
     l = tl.full((), 0.0, tl.float32)
     for start in range(0, N, TILE):
-        tile = tl.load(x + start + columns, mask=start + columns < N, other=float("-inf")).to(tl.float32) * LOG2_E
+        tile = tl.load(x + start + columns, mask=start + columns < N, other=float("-inf"),
+                       eviction_policy="evict_last").to(tl.float32) * LOG2_E
         m_new = tl.maximum(m, tl.max(tile, 0))
         shift = tl.where(m_new == float("-inf"), 0.0, m_new)                    # nothing finite yet: -inf + inf is nan
         l = l * tl.exp2(m - shift) + tl.sum(tl.exp2(tile - shift), 0)
         m = m_new
     for start in range(0, N, TILE):
         inside = start + columns < N
-        tile = tl.load(x + start + columns, mask=inside).to(tl.float32) * LOG2_E
-        tl.store(out + start + columns, (tl.exp2(tile - m) / l).to(out.dtype.element_ty), mask=inside)
+        tile = tl.load(x + start + columns, mask=inside, eviction_policy="evict_first").to(tl.float32) * LOG2_E
+        tl.store(out + start + columns, (tl.exp2(tile - m) / l).to(out.dtype.element_ty), mask=inside,
+                 cache_modifier=".cs")
 
 
 def softmax(x: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
-"""Shared by the tests of the kernels: where they run, how wrong they may be, and wrong versions of their source."""
+"""Shared by the tests of the kernels: where they run, and how wrong they may be."""
+import pytest
 import torch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"         # compiled there; under Triton's interpreter here
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 5e-3}
+wrong_versions = pytest.mark.skipif(DEVICE == "cuda", reason="wrong versions are tried under the interpreter")
 SHORT = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 

@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 from core_helpers import assert_clear_error
-from kernel_helpers import DEVICE, SHORT, assert_close, error, randn
+from kernel_helpers import DEVICE, SHORT, assert_close, error, randn, wrong_versions
 from mutants import kernels_flash as wrong
 
 from minilm.kernels import reference
@@ -127,6 +127,7 @@ def test_check_holds(check):
     check()
 
 
+@wrong_versions
 @pytest.mark.parametrize("mutant", wrong.FLASH, ids=str)
 def test_mutant_is_rejected(mutant, monkeypatch):
     """Guards checks that let a wrong kernel pass."""

@@ -4,7 +4,7 @@ import importlib
 import pytest
 import torch
 from core_helpers import assert_clear_error
-from kernel_helpers import DEVICE, SHORT, assert_close, error, randn
+from kernel_helpers import DEVICE, SHORT, assert_close, error, randn, wrong_versions
 from mutants import kernels_flash as wrong
 
 from minilm.kernels import reference
@@ -65,6 +65,7 @@ def test_check_holds(check):
     check()
 
 
+@wrong_versions
 @pytest.mark.parametrize("mutant", wrong.SOFTMAX, ids=str)
 def test_mutant_is_rejected(mutant, monkeypatch):
     """Guards checks that let a wrong kernel pass."""
