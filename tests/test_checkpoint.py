@@ -23,12 +23,19 @@ from minilm.hf_config import config_to_hf
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A small sound checkpoint of our own, to be damaged."""
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A small sound checkpoint of our own."""
     _, tokenizer = minilm.load("minilm-1m")
-    checkpoint.save(tiny_model(vocab_size=8192, tie_embeddings=False), tokenizer, tmp_path / "sound")
-    return tmp_path / "sound"
+    path = tmp_path_factory.mktemp("checkpoint")
+    checkpoint.save(tiny_model(vocab_size=8192, tie_embeddings=False), tokenizer, path)
+    return path
+
+
+@pytest.fixture
+def folder(sound, tmp_path):
+    """A copy of it, to be damaged."""
+    return shutil.copytree(sound, tmp_path / "sound")
 
 
 def edit_config(folder, **changes):

@@ -149,6 +149,7 @@ def decoder_distance(monkeypatch, proposer: Callable, sampling: Sampling, rule: 
     return sum(abs(got[text] - target[text]) for text in {*got, *target}) / 2
 
 
+@functools.cache
 def target_law(sampling: Sampling) -> Counter:
     """{text: probability} of four tokens, by the chain rule."""
     out: Counter = Counter()
