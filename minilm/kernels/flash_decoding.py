@@ -1,8 +1,8 @@
 """Flash-Decoding: one new token a sequence attends to a long cache, and the cache is split over many programs.
 
-A decode step has B · K independent problems (sequences times key-value heads), each of them a walk over all its keys. With
-few sequences that leaves most multiprocessors idle, so each walk is cut into splits that run side by side, and their
-states are merged (Dao, Haziza, Massa and Sizov 2023). What limits it is reading k and v once.
+A decode step has B · K independent problems (sequences times key-value heads), each of them a walk over all its keys.
+With few sequences that leaves most multiprocessors idle, so each walk is cut into splits that run side by side, and
+their states are merged (Dao, Haziza, Massa and Sizov 2023). What limits it is reading k and v once.
 """
 from torch import Tensor
 

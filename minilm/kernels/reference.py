@@ -61,3 +61,35 @@ def visible(lengths: Tensor, T: int, S: int, causal: bool) -> Tensor:
 
 def _wide(x: Tensor) -> tuple[Tensor, torch.dtype]:
     return x if x.dtype == torch.float64 else x.float(), x.dtype
+
+
+def flash_decoding(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> Tensor:
+    """One new token a row: q[B, H, D], k and v[B, K, S, D], lengths[B] keys that count -> [B, H, D]."""
+    return attention(q[:, :, None], k, v, causal=False, lengths=lengths)[:, :, 0]
+
+
+def paged_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, block_tables: Tensor, lengths: Tensor, *,
+                    tree_mask: Tensor | None = None) -> Tensor:
+    """m new tokens a row: q[B, m, H, D], caches[blocks, block_size, K, D], block_tables[B, width] -> [B, m, H, D].
+
+    lengths[B] count the m new keys. New token i sees all older keys, and of the new ones those up to itself, or those
+    that tree_mask[m, m] or [B, m, m] has in its row i.
+    """
+    q, dtype = _wide(q)
+    B, m, H, D = q.shape
+    size, K = k_cache.shape[1:3]
+    lengths = lengths.long()
+    width = max(-(-int(lengths.max()) // size), 1)                              # blocks of the longest row
+    keys = torch.arange(width * size, device=q.device)
+    held = keys < lengths[:, None]                                              # (B, S)
+    slots = block_tables.long()[:, keys // size].where(held, 0) * size + keys % size        # where key j lies
+    k, v = (cache.flatten(0, 1)[slots].to(q.dtype).transpose(1, 2) for cache in (k_cache, v_cache))     # (B, K, S, D)
+    k, v = (x.where(held[:, None, :, None], 0).repeat_interleave(H // K, dim=1) for x in (k, v))        # (B, H, S, D)
+    if tree_mask is None:
+        tree_mask = torch.ones(m, m, dtype=torch.bool, device=q.device).tril()
+    new = keys - (lengths[:, None] - m)                                         # (B, S): number among the new
+    among = tree_mask.expand(B, m, m).gather(2, new.clamp(0, m - 1)[:, None, :].expand(-1, m, -1))
+    seen = ((new < 0)[:, None] | among) & held[:, None]                         # (B, m, S)
+    scores = q.transpose(1, 2) @ k.transpose(-1, -2) * D**-0.5                  # (B, H, m, S)
+    weights = softmax(scores.masked_fill(~seen[:, None], -torch.inf)).masked_fill(~seen[:, None], 0)
+    return (weights @ v).transpose(1, 2).to(dtype)

@@ -1,10 +1,10 @@
 """The kernel of chapter 11: attention of a few new tokens to a long cache, each sequence split over many programs.
 
-One program takes one key-value head of one sequence, one of its splits, and all the query rows that read this head: its
-group of query heads, of every new token. So keys and values are read once, whatever the number of rows; `tl.dot` wants 16
-rows at least, and those that are missing are zeros. A program walks over its keys tile by tile with the online softmax of
-chapter 10 and leaves a state: its output, normalised, and the log-sum-exp of its scores, in base 2. A second small kernel
-merges the states of a row, as `splits.merge` does.
+One program takes one key-value head of one sequence, one of its splits, and all the query rows that read this head:
+its group of query heads, of every new token. So keys and values are read once, whatever the number of rows; `tl.dot`
+wants 16 rows at least, and those that are missing are zeros. A program walks over its keys tile by tile with the online
+softmax of chapter 10 and leaves a state: its output, normalised, and the log-sum-exp of its scores, in base 2. A second
+small kernel merges the states of a row, as `splits.merge` does.
 
 Contiguous and paged caches differ in one place: where key j lies.
 """
@@ -37,11 +37,11 @@ def attend_splits(
     q, k, v, out, states, lses, tables, lengths, tree, scale, num_splits,
     q_row, q_token, q_head, k_row, k_token, k_head, v_row, v_token, v_head,         # strides; a row of a cache is a
     table_width, table_row, tree_row, tree_token, tree_other,                       # sequence, or a block
-    M: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr,          # new tokens, query heads to a key-value head, head size
-    ROWS: tl.constexpr, HEAD: tl.constexpr, TILE: tl.constexpr,     # of a tile: query rows, head size, keys
-    PAGE: tl.constexpr, SPLIT_SIZE: tl.constexpr, TREE: tl.constexpr,       # 0: a contiguous cache; 0: by number; a chain
-    WHOLE: tl.constexpr, OVERLAP: tl.constexpr,                     # one split; start before the last kernel has ended
-    PLACE: tl.constexpr,                                            # an integer type that holds any place in the cache
+    M: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr,      # new tokens; query heads to a key-value head; head size
+    ROWS: tl.constexpr, HEAD: tl.constexpr, TILE: tl.constexpr,         # of a tile: query rows, head size, keys
+    PAGE: tl.constexpr, SPLIT_SIZE: tl.constexpr,               # of a block; of a split. 0: contiguous; by number
+    TREE: tl.constexpr, WHOLE: tl.constexpr,                    # is there a tree mask? is there one split only?
+    PLACE: tl.constexpr, OVERLAP: tl.constexpr,                 # integer for places in the cache; see below
 ):
     if OVERLAP:
         gdc_wait()                                          # until what the last kernel wrote is there
@@ -74,7 +74,7 @@ def attend_splits(
         sees = tl.sum((sees != 0).to(tl.int64) << p[None, :], 1)
     k += head.to(tl.int64) * k_head
     v += head.to(tl.int64) * v_head
-    if PAGE:                                                # the first tile's blocks: asked for before the length is there
+    if PAGE:                                                # the first tile's blocks: need not wait for length
         tables += b * table_row
         j = first + tl.arange(0, TILE)
         page = tl.load(tables + j // PAGE, mask=j < table_width * PAGE, other=0).to(PLACE)
@@ -82,8 +82,8 @@ def attend_splits(
         k += b * k_row
         v += b * v_row
 
-    top = tl.full([ROWS], float("-inf"), tl.float32)        # largest score so far, sum of 2^(score - top), weighted values
-    total = tl.zeros([ROWS], tl.float32)
+    top = tl.full([ROWS], float("-inf"), tl.float32)        # largest score so far
+    total = tl.zeros([ROWS], tl.float32)                    # sum of 2^(score - top)
     acc = tl.zeros([ROWS, HEAD], tl.float32)
     for start in range(first, last, step):
         j = start + tl.arange(0, TILE)                      # keys
@@ -98,14 +98,14 @@ def attend_splits(
         there = inside[:, None] & (d < D)[None, :]
         key = tl.load(k + k_at[:, None] + d[None, :], mask=there, other=0.0)
         score = tl.dot(query, key.T, input_precision="ieee") * scale            # [ROWS, TILE], base 2
-        new = j[None, :] - (length - M)                     # number of key j among the new tokens; below 0: an older one
+        new = j[None, :] - (length - M)                     # key j's number among the new tokens; below 0: an older one
         if TREE:
             visible = (new < 0) | (((sees[:, None] >> tl.maximum(new, 0).to(tl.int64)) & 1) != 0)
         else:
             visible = new <= token[:, None]
         score = tl.where(visible & inside[None, :], score, float("-inf"))
         highest = tl.maximum(top, tl.max(score, 1))
-        base = tl.where(highest == float("-inf"), 0.0, highest)     # nothing seen yet: any base but -inf, which gives nan
+        base = tl.where(highest == float("-inf"), 0.0, highest)         # nothing seen yet: -inf - -inf would be nan
         weight = tl.exp2(score - base[:, None])
         before = tl.exp2(top - base)
         value = tl.load(v + v_at[:, None] + d[None, :], mask=there, other=0.0)
@@ -165,10 +165,12 @@ def merge_splits(
     tl.store(out_at, merged.to(out.dtype.element_ty), mask=(r < R)[:, None] & (d < D)[None, :])
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor | None = None, tree: Tensor | None = None,
-           num_splits: int | None = None, split_size: int | None = None, tile: int | None = None) -> Tensor:
-    """Launches the kernels: q[B, m, H, D], k and v [B, K, S, D], or [blocks, block_size, K, D] with tables -> [B, m, H, D].
+def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor | None = None,
+           tree: Tensor | None = None, num_splits: int | None = None, split_size: int | None = None,
+           tile: int | None = None) -> Tensor:
+    """Launches the kernels: q[B, m, H, D], k and v[B, K, S, D] -> [B, m, H, D].
 
+    With tables[B, width], k and v are a pool [blocks, block_size, K, D]. tree[B, m, m] bool: who of the new sees whom.
     Everything about the launch comes from shapes, nothing from numbers on the device: a CUDA graph can capture it.
     """
     B, m, H, D = q.shape
@@ -201,8 +203,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor |
     attend_splits[K * blocks, num_splits, B](
         q, k, v, out, states, lses, table[0], lengths, q if tree is None else tree.view(torch.uint8),
         math.log2(math.e) / math.sqrt(D), num_splits, *q.stride()[:3], *k_strides, *v_strides, *table[1:],
-        *((0, 0, 0) if tree is None else tree.stride()), **shape, ROWS=ROWS, PAGE=page, TREE=tree is not None, WHOLE=whole,
-        PLACE=tl.int64 if reach >= 2**31 else tl.int32, num_warps=4, num_stages=stages, **extra)
+        *((0, 0, 0) if tree is None else tree.stride()), **shape, ROWS=ROWS, PAGE=page, TREE=tree is not None,
+        WHOLE=whole, PLACE=tl.int64 if reach >= 2**31 else tl.int32, num_warps=4, num_stages=stages, **extra)
     if not whole:
         ROWS, CHUNK, warps = merge_tile(rows)
         merge_splits[-(-rows // ROWS), K, B](out, states, lses, lengths, num_splits, **shape, ROWS=ROWS, CHUNK=CHUNK,

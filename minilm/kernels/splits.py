@@ -1,15 +1,15 @@
 """Splitting one attention over many programs: how the parts become one again, and how many parts there should be.
 
-A program that attends to some of the keys leaves a state: its output (normalised over those keys) and the log-sum-exp of
-its scores. Two states merge into the state of both their keys; that is all that split-KV needs (Dao et al. 2023,
+A program that attends to some of the keys leaves a state: its output (normalised over those keys) and the log-sum-exp
+of its scores. Two states merge into the state of both their keys; that is all that split-KV needs (Dao et al. 2023,
 "Flash-Decoding"; the operator is Milakov & Gimelshein 2018, eq. 4, with an output carried along).
 
 How many splits is a choice with two schools:
 
-    the heuristic    enough programs to fill the chip, however many that takes: fast, but the same row is split in another way
-                     in another batch, and sums in another order differ in their last bits
-    the fixed size   splits of so many keys, wherever the row stands: bitwise the same whatever the batch around it; long
-                     rows in a small batch may be split too little, short rows too much
+    the heuristic    enough programs to fill the chip, however many that takes: fast, but the same row is split in
+                     another way in another batch, and sums in another order differ in their last bits
+    the fixed size   splits of so many keys, wherever the row stands: bitwise the same whatever the batch around it;
+                     long rows in a small batch may be split too little, short rows too much
 """
 from functools import reduce
 
@@ -36,12 +36,12 @@ def _part(out: Tensor, lse: Tensor, of: Tensor) -> Tensor:
 
 
 def merge_all(outs: Tensor, lses: Tensor) -> State:
-    """The state of all splits' keys, merged from the first on: outs[n, ..., D], lses[n, ...] -> (out[..., D], lse[...])."""
+    """The state of all splits' keys, merged from the first on: outs[n, ..., D], lses[n, ...] -> (out, lse)."""
     return reduce(merge, zip(outs, lses, strict=True))
 
 
 def fa2_num_splits(programs: int, processors: int, tiles: int, most: int = 128) -> int:
-    """FlashAttention-2's rule: the fewest splits whose last wave is nearly as full as any number of splits could make it.
+    """FlashAttention-2's rule: the fewest splits that fill their waves nearly as well as any number of splits could.
 
     programs: batch · heads · query blocks, the programs there would be without splits. processors: programs that run at
     once (FlashAttention-2 counts each multiprocessor twice). tiles: tiles of keys that can be shared out.
@@ -51,7 +51,7 @@ def fa2_num_splits(programs: int, processors: int, tiles: int, most: int = 128) 
     if programs >= 0.8 * processors:
         return 1
     most = min(most, processors, tiles)
-    # A number that shares out the tiles no better than the one before it has empty splits: 64 tiles by 11 or 12 are 6 each
+    # A number that shares out the tiles no better than the one before has empty splits: 64 by 11 or by 12 is 6 each
     worth = [n for n in range(1, most + 1) if n == 1 or _ceil(tiles, n) != _ceil(tiles, n - 1)]
     fill = {n: _fill(programs * n, processors) for n in worth}
     return next(n for n in worth if fill[n] >= 0.85 * max(fill.values()))
@@ -60,9 +60,9 @@ def fa2_num_splits(programs: int, processors: int, tiles: int, most: int = 128) 
 def choose_splits(programs: int, keys: int, processors: int, most_keys: int = 16384) -> int:
     """The kernels' own rule: as many splits as run at once, one to a multiprocessor, and none longer than `most_keys`.
 
-    programs: as above. keys: that the longest row may have. One program with enough loads under way keeps its share of the
-    memory busy, so a second wave, or a second program beside it, only adds states to merge. A row shorter than the rest
-    uses no more splits than it has tiles, on the device, where its length is known.
+    programs: as above. keys: that the longest row may have. One program with enough loads under way keeps its share of
+    the memory busy, so a second wave, or a second program beside it, only adds states to merge. A row shorter than the
+    rest uses no more splits than it has tiles, on the device, where its length is known.
     """
     _positive(programs=programs, keys=keys, processors=processors, most_keys=most_keys)
     return max(processors // programs, _ceil(keys, most_keys))

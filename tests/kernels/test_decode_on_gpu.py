@@ -1,8 +1,8 @@
 """The decode kernels compiled, in bfloat16, at real sizes; what the interpreter cannot show. Needs a GPU."""
 import pytest
 import torch
-
 from decode_cases import error, oracle, random_trees
+
 from minilm import kernels
 
 pytestmark = pytest.mark.gpu
@@ -43,8 +43,8 @@ def test_decode(B, S, K, group, D):
             assert error(out, exact) <= 5e-3, (block_size, options)
 
 
-@pytest.mark.parametrize(("B", "m", "S", "group"), [(1, 8, 8192, 4), (4, 8, 32768, 4), (3, 5, 1024, 7), (2, 16, 2048, 8),
-                                                    (2, 64, 1024, 1)])
+@pytest.mark.parametrize(("B", "m", "S", "group"), [
+    (1, 8, 8192, 4), (4, 8, 32768, 4), (3, 5, 1024, 7), (2, 16, 2048, 8), (2, 64, 1024, 1)])
 def test_verify(B, m, S, group):
     """Guards verify, in a chain and under trees."""
     q, k, v, lengths = made(B, m, S, group=group)
@@ -71,9 +71,10 @@ def test_fixed_split_size_is_batch_invariant():
     assert torch.equal(kernels.paged_attention(q, *cache, lengths, split_size=512)[:, 0], batch)
     for b in (0, 7, 15):
         row, length = slice(b, b + 1), int(lengths[b])
-        narrow = -(-length // 16) * 16
+        short = slice(-(-length // 16) * 16)
         for alone in (kernels.flash_decoding(q[row, 0], k[row], v[row], lengths[row], split_size=512),
-                      kernels.flash_decoding(q[row, 0], k[row, :, :narrow], v[row, :, :narrow], lengths[row], split_size=512),
+                      kernels.flash_decoding(q[row, 0], k[row, :, short], v[row, :, short], lengths[row],
+                                             split_size=512),
                       kernels.paged_attention(q[row], *cache[:2], cache[2][row], lengths[row], split_size=512)[:, 0]):
             assert torch.equal(alone, batch[row])
 

@@ -1,6 +1,6 @@
 """Flash-Decoding against float64: the kernel itself, interpreted on the CPU (compiled where there is a GPU).
 
-Each `check_...` can be run on its own; `mutants.kernels_decoding` names, for each wrong version, the check that rejects it.
+Each `check_...` can be run on its own; `mutants.kernels_decoding` names the check that each wrong version must fail.
 """
 import importlib
 import itertools
@@ -8,11 +8,11 @@ import math
 
 import pytest
 import torch
-
 from decode_cases import error, oracle, poison, tensors, unwritten_is_nan  # noqa: F401
+from mutants import kernels_decoding as mutants
+
 from minilm import kernels
 from minilm.kernels import reference
-from mutants import kernels_decoding as mutants
 
 split_kv = importlib.import_module("minilm.kernels.split_kv")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -38,7 +38,7 @@ def case(D, group, dtype=torch.float32, lengths=LENGTHS, S=192, scale=1.0):
 
 
 def check_ragged(shapes=SHAPES):
-    """Ragged rows, every head size and group, whatever lies past a row's end; one split, a few, more than there are keys."""
+    """Ragged rows, every head size and group, whatever lies past a row's end; in one split, in a few."""
     for (D, group, dtype), options in zip(shapes, itertools.cycle(
             [{"num_splits": 3}, {"num_splits": 1}, {"split_size": 40}, {"num_splits": 4}])):
         torch.manual_seed(D + group)
@@ -69,7 +69,7 @@ def check_empty_rows():
 
 
 def check_large_scores():
-    """Scores of ±1e4, the largest in the first split, in the last, and in between: no overflow, no nan, no split lost."""
+    """Scores of ±1e4, the largest in the first split, in the last, and in between: no overflow, no nan."""
     for dtype in (torch.float32, torch.float16):
         for where in (0, 77, 129):
             torch.manual_seed(where)
@@ -82,7 +82,7 @@ def check_large_scores():
 
 
 def check_chunks():
-    """More splits than the merge reads at once; the later ones hold the larger scores. And fewer than there is room for."""
+    """More splits than the merge reads at once; the later ones hold the larger scores. Fewer than there is room for."""
     q, k, v, _ = case(32, 1, lengths=[576], S=576)
     k[:, :, 512:] = q[0].view(1, -1, 1, 32) + k[:, :, 512:]          # scores of about 6: those of splits 32 to 35
     for num_splits in (36, 50):

@@ -1,17 +1,17 @@
 """Paged decode and verify against float64: the kernel itself, interpreted on the CPU (compiled where there is a GPU).
 
-Each `check_...` can be run on its own; `mutants.kernels_decoding` names, for each wrong version, the check that rejects it.
+Each `check_...` can be run on its own; `mutants.kernels_decoding` names the check that each wrong version must fail.
 """
 import importlib
 import itertools
 
 import pytest
 import torch
-
 from decode_cases import deal, error, oracle, random_trees, tensors, unwritten_is_nan  # noqa: F401
+from mutants import kernels_decoding as mutants
+
 from minilm import kernels
 from minilm.kernels import reference
-from mutants import kernels_decoding as mutants
 
 split_kv = importlib.import_module("minilm.kernels.split_kv")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -39,7 +39,7 @@ def run(q, k_cache, v_cache, tables, lengths, tree=None, tile=16, **options):
 
 
 def check_cases(cases=CASES):
-    """Every block size, 1 to 8 new tokens, groups and head sizes, lengths at the edges of blocks; a chain or a random tree."""
+    """Every block size, 1 to 8 new tokens, groups and head sizes, lengths at the edges of blocks; chains and trees."""
     for i, (size, m, group, D, dtype) in enumerate(cases):
         torch.manual_seed(i)
         lengths = (max(size, m), 40 + i) if i % 2 else (max(size - 1, m), size + m)
@@ -51,7 +51,7 @@ def check_cases(cases=CASES):
 
 
 def check_number_of_splits():
-    """Verify under a tree: the answer is the same for any number of splits. The new tokens may lie in one, or in two."""
+    """Verify under a tree: the answer is the same for any number of splits. The new tokens lie in one, or in two."""
     torch.manual_seed(0)
     q, *cache, lengths, k, v = case(4, 5, 2, 32, lengths=(34, 130), kv_heads=1)
     tree = random_trees(2, 5)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutants import kernels_decoding as mutants
 
 from minilm.kernels import splits
 from minilm.kernels.splits import fa2_num_splits, merge, merge_all
-from mutants import kernels_decoding as mutants
 
 LSE = st.one_of(st.floats(-2e4, 2e4), st.just(-math.inf))
 STATES = st.lists(st.tuples(st.lists(st.floats(-100, 100), min_size=3, max_size=3), LSE), min_size=3, max_size=3)

@@ -1,4 +1,4 @@
-"""Wrong versions of the decode kernels, of their launch and of the merge: each a single edit that a check must reject."""
+"""Wrong versions of the decode kernels and of the merge: each a single edit that a check must reject."""
 import importlib
 
 from minilm.kernels import splits
@@ -54,11 +54,14 @@ DECODE = [
     attend("log-sum-exp in another base", RAGGED, "top + tl.log2(some)", "top + tl.log(some)"),
     attend("the log-sum-exp is not used", RAGGED, "share = tl.exp2(lse - base[None, :])",
            "share = tl.where(lse > float(\"-inf\"), 1.0, 0.0)"),
-    attend("the merge reads states that nobody wrote", "check_chunks", "there = (s < splits)[:, None]", "there = (s < num_splits)[:, None]"),
+    attend("the merge reads states that nobody wrote", "check_chunks",
+           "there = (s < splits)[:, None]", "there = (s < num_splits)[:, None]"),
     attend("the merge forgets the last split", RAGGED, "for start in range(0, splits, CHUNK):",
            "splits = tl.maximum(splits - 1, 1)\n    for start in range(0, splits, CHUNK):"),
-    attend("not divided by the shares", RAGGED, "merged = merged / tl.where(total > 0, total, 1.0)[:, None]", "merged = merged * 1"),
-    attend("a chunk of splits is not scaled to the next", "check_chunks", "merged = merged * before[:, None] +", "merged = merged +"),
+    attend("not divided by the shares", RAGGED,
+           "merged = merged / tl.where(total > 0, total, 1.0)[:, None]", "merged = merged * 1"),
+    attend("a chunk of splits is not scaled to the next", "check_chunks",
+           "merged = merged * before[:, None] +", "merged = merged +"),
     attend("the merged rows of another head", RAGGED, "((b * M + r // GROUP) * kv_heads * GROUP + head * GROUP",
            "((b * M + r // GROUP) * kv_heads * GROUP + (kv_heads - 1 - head) * GROUP"),
 ]
@@ -74,10 +77,13 @@ PAGED = [
     attend("values of the block before", CASES, "v_at = page * v_row", "v_at = tl.maximum(page - 1, 0) * v_row"),
     attend("the last partial block is read whole", CASES, "num_splits * TILE, length\n",
            "num_splits * TILE, tl.cdiv(length, PAGE) * PAGE\n"),
-    attend("a new token sees the next", CASES, "visible = new <= token[:, None]", "visible = new <= token[:, None] + 1"),
-    attend("a new token does not see itself", CASES, "visible = new <= token[:, None]", "visible = new < token[:, None]"),
+    attend("a new token sees the next", CASES,
+           "visible = new <= token[:, None]", "visible = new <= token[:, None] + 1"),
+    attend("a new token does not see itself", CASES,
+           "visible = new <= token[:, None]", "visible = new < token[:, None]"),
     attend("no mask among the new tokens", CASES, "visible = new <= token[:, None]", "visible = new <= M"),
-    attend("the length does not count the new keys", CASES, "new = j[None, :] - (length - M)", "new = j[None, :] - length"),
+    attend("the length does not count the new keys", CASES,
+           "new = j[None, :] - (length - M)", "new = j[None, :] - length"),
     attend("the new tokens are the last of each piece", NUMBER, "new = j[None, :] - (length - M)",
            "new = j[None, :] - (last - M)"),
     attend("the tree mask transposed", CASES, "token[:, None] * tree_token + p[None, :] * tree_other",
