@@ -73,15 +73,13 @@ def _row(row: Sequence[float], step: Step) -> list[str]:
     x0, x1 = LEFT + wide * step.start, LEFT + wide * step.stop
     shapes += [svg.line(x0 + 1, TOP + PLOT + 8, x1 - 1, TOP + PLOT + 8, color=theme.MUTED, width=2.5),
                svg.label((x0 + x1) / 2, TOP + PLOT + 19, "this tile", size=11, anchor="middle")]
+    y, right = at(step.m), LEFT + wide * len(row)
     if -math.inf < step.m_before < step.m:
-        shapes += _level(at(step.m_before), f"old m {step.m_before:.2f}", wide * len(row), True)
-    return shapes + _level(at(step.m), f"m {step.m:.2f}", wide * len(row), False)
-
-
-def _level(y: float, text: str, length: float, old: bool) -> list[str]:
-    color = theme.MUTED if old else theme.VERMILLION
-    return [svg.line(LEFT, y, LEFT + length, y, color=color, width=1.5, dashed=old),
-            svg.label(LEFT + length + 6, y, text, size=11.5, bold=not old, color=theme.MUTED if old else theme.TEXT)]
+        old = at(step.m_before)
+        shapes += [svg.line(LEFT, old, right, old, dashed=True),
+                   svg.label(right + 6, max(old, y + 14), f"old m {step.m_before:.2f}", size=11.5, color=theme.MUTED)]
+    return [*shapes, svg.line(LEFT, y, right, y, color=theme.VERMILLION),
+            svg.label(right + 6, y, f"m {step.m:.2f}", size=11.5, bold=True)]
 
 
 def _meter(step: Step, most: float) -> list[str]:
