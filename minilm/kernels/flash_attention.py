@@ -108,7 +108,7 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: flo
     the last T of those, after a cached prefix of lengths[b] - T; one that would stand before the first gets zeros.
     Any strides; no gradients. Raises ValueError or TypeError when shapes, dtypes or devices don't match.
     """
-    check(q, k, v, causal, lengths)
+    check(q, k, v, causal, scale, lengths)
     if not launches(q):
         return reference.attention(q, k, v, causal=causal, scale=scale, lengths=lengths)
     B, H, T, D = q.shape
@@ -154,7 +154,7 @@ def described(x: Tensor, size: int, head: int) -> "TensorDescriptor":
     return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, size, head])
 
 
-def check(q: Tensor, k: Tensor, v: Tensor, causal: bool, lengths: Tensor | None) -> None:
+def check(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float | None, lengths: Tensor | None) -> None:
     """Raises ValueError or TypeError unless these can attend."""
     check_tensors(q=q, k=k, v=v)
     check_shape("q", q, "B H T D")
@@ -165,5 +165,7 @@ def check(q: Tensor, k: Tensor, v: Tensor, causal: bool, lengths: Tensor | None)
     check_heads(H, K, D)
     if lengths is not None:
         check_lengths(lengths, B, 1, S, beside=q)
+    if scale is not None and not 0 < scale < float("inf"):          # the largest score must stay the largest, scaled
+        raise ValueError(f"scale must be a positive number; it is {scale}")
     if causal and T > S:
         raise ValueError(f"{T} queries cannot be the last of {S} keys: when causal, T must be at most S")

@@ -5,6 +5,7 @@ import torch
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"         # compiled there; under Triton's interpreter here
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 5e-3}
 wrong_versions = pytest.mark.skipif(DEVICE == "cuda", reason="wrong versions are tried under the interpreter")
+quiet = pytest.mark.filterwarnings("ignore::RuntimeWarning")     # the interpreter's NumPy, on overflow and inf - inf
 SHORT = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 

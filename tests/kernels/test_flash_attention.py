@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 from core_helpers import assert_clear_error
-from kernel_helpers import DEVICE, SHORT, assert_close, error, randn, wrong_versions
+from kernel_helpers import DEVICE, SHORT, assert_close, error, quiet, randn, wrong_versions
 from mutants import kernels_flash as wrong
 
 from minilm.kernels import reference
@@ -128,6 +128,7 @@ def test_check_holds(check):
 
 
 @wrong_versions
+@quiet
 @pytest.mark.parametrize("mutant", wrong.FLASH, ids=str)
 def test_mutant_is_rejected(mutant, monkeypatch):
     """Guards checks that let a wrong kernel pass."""
@@ -182,11 +183,11 @@ Q, KV = (1, 4, 8, 32), (1, 2, 8, 32)
 NONE = object()
 
 
-def call(q=Q, k=KV, v=KV, lengths=None, causal=True, cast=None):
+def call(q=Q, k=KV, v=KV, lengths=None, causal=True, cast=None, scale=None):
     q, k, v = (x if not isinstance(x, tuple) else torch.zeros(x, device=DEVICE) for x in (q, k, v))
     if cast:
         q, k, v = (x.to(to) for x, to in zip((q, k, v), cast, strict=True))
-    return fa.flash_attention(q, k, v, causal=causal, lengths=lengths)
+    return fa.flash_attention(q, k, v, causal=causal, lengths=lengths, scale=scale)
 
 
 INT = torch.int32
@@ -204,6 +205,9 @@ F32, F64, F16 = torch.float32, torch.float64, torch.float16
     ({"q": (1, 4, 9, 32)}, ValueError, "9 queries cannot be the last of 8 keys"),
     ({"q": (1, 4, 0, 32)}, ValueError, "q is empty"),
     ({"k": (1, 2, 0, 32), "v": (1, 2, 0, 32)}, ValueError, "k is empty"),
+    ({"scale": 0.0}, ValueError, "scale must be a positive number; it is 0.0"),
+    ({"scale": -0.1}, ValueError, "scale must be a positive number"),
+    ({"scale": torch.nan}, ValueError, "scale must be a positive number; it is nan"),
     ({"q": None}, TypeError, "q must be a tensor, not NoneType"),
     ({"cast": (F64, F64, F64)}, TypeError, "q is float64; the kernels know float32"),
     ({"cast": (INT, F32, F32)}, TypeError, "q is int32"),

@@ -4,7 +4,7 @@ import importlib
 import pytest
 import torch
 from core_helpers import assert_clear_error
-from kernel_helpers import DEVICE, SHORT, assert_close, error, randn, wrong_versions
+from kernel_helpers import DEVICE, SHORT, assert_close, error, quiet, randn, wrong_versions
 from mutants import kernels_flash as wrong
 
 from minilm.kernels import reference
@@ -66,6 +66,7 @@ def test_check_holds(check):
 
 
 @wrong_versions
+@quiet
 @pytest.mark.parametrize("mutant", wrong.SOFTMAX, ids=str)
 def test_mutant_is_rejected(mutant, monkeypatch):
     """Guards checks that let a wrong kernel pass."""
@@ -80,6 +81,7 @@ def test_grid(N, dtype):
     judge(2 * randn(3, N, dtype=dtype))
 
 
+@quiet
 def test_a_row_of_minus_infinity_is_nan_as_in_pytorch():
     """Guards a row without a maximum being given some made-up distribution."""
     x = torch.full((2, 5), -torch.inf, device=DEVICE)
