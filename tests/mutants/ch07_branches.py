@@ -224,6 +224,22 @@ def fed_alone(width, ngram, guesses, length):
     return positions, mask[:, length:]
 
 
+def _by_columns(width, ngram, guesses):
+    fed = (width + guesses) * (ngram - 1)
+    window = torch.arange(width * (ngram - 1)).reshape(ngram - 1, width).T.flatten()
+    return torch.cat([window, torch.arange(len(window), fed)])
+
+
+def down_the_columns(width, ngram, guesses, length):
+    positions, mask = right(width, ngram, guesses, length)
+    order = _by_columns(width, ngram, guesses)
+    return positions[order], mask[order][:, torch.cat([torch.arange(length), length + order])]
+
+
+def mask_down_the_columns(width, ngram, guesses, length):
+    return right(width, ngram, guesses, length)[0], down_the_columns(width, ngram, guesses, length)[1]
+
+
 def whole_window_rows(width, ngram, guesses, length):
     """N rows for N - 1."""
     return right(width, ngram + 1, guesses, length)
@@ -271,6 +287,8 @@ MUTANTS = {
         Mutant("newer rows too", masked(newer_rows_too), "of its column a token sees all rows"),
         Mutant("row above alone", masked(row_above_alone), "a token sees the row just above alone"),
         Mutant("leans left", masked(leans_left), "yours leans to the left"),
+        Mutant("down the columns", down_the_columns, "yours goes down column by column"),
+        Mutant("mask down the columns", mask_down_the_columns, "the order of yours is column by column"),
         Mutant("not itself", masked(not_itself), "a token sees itself, too"),
         Mutant("text hidden", text_hidden, "the first `length` columns are True"),
         Mutant("text last", text_last, "the tokens held come first"),

@@ -95,6 +95,12 @@ def whole_pool(pool, ngram, size):
         next(known for known in pool.values() if known).pop()
 
 
+def room_for_all(pool, ngram, size):
+    no_limit(pool, ngram, size)
+    if sum(len(known) for known in pool.values()) > size:
+        pool[ngram[0]].pop()
+
+
 def with_the_first(pool, ngram, size):
     known = pool.setdefault(ngram[0], [])
     if tuple(ngram) in known:
@@ -166,6 +172,7 @@ MUTANTS = {
         Mutant("no limit", no_limit, "nothing is ever dropped"),
         Mutant("empties", empties, "yours loses all but the new one"),
         Mutant("whole pool", whole_pool, "yours counts the whole pool"),
+        Mutant("room for all", room_for_all, "yours makes room for the n-grams of others"),
         Mutant("with the first", with_the_first, "the first token is the key: keep what follows it"),
         Mutant("by the last", by_the_last, "yours is the last of the n-gram"),
         Mutant("next token alone", next_token_alone, "yours keeps one token of it"),

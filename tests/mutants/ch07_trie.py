@@ -153,6 +153,36 @@ class NoShorterEnd(Right):
         return [most] if most else []
 
 
+class EveryLongest(Right):
+    def starts(self, tokens):
+        return range(0, len(tokens), self.longest)
+
+
+class PlantsNodes(Right):
+    def walk(self, tokens):
+        children = self.root
+        for token in tokens:
+            children = children.setdefault(token, [0, 0, {}])[2]
+        return children
+
+
+class LooksUpAgain(Right):
+    def retrieve(self, text, match, reach):
+        found = []
+        while len(found) < reach and (following := super().retrieve([*text, *found], match, 1)):
+            found += following
+        return found
+
+
+class LastTokenFirst(Right):
+    def retrieve(self, text, match, reach):
+        for n in range(min(match, len(text)), 0, -1):
+            children = self.walk(text[-n:])
+            if children:
+                return [*text[-n:], *self.down(children, reach)][:reach]
+        return []
+
+
 class NothingAfterIt(Right):
     def retrieve(self, text, match, reach):
         for n in range(min(match, len(text)), 0, -1):
@@ -278,6 +308,10 @@ MUTANTS = {
         Mutant("nothing after it", NothingAfterIt, "has nothing to say; try a shorter one"),
         Mutant("passes over", PassesOver, "yours passes over it"),
         Mutant("with the match", WithTheMatch, "yours begins with the match"),
+        Mutant("every longest-th", EveryLongest, "yours begin `longest` tokens apart"),
+        Mutant("plants nodes", PlantsNodes, "yours leaves nodes for what was asked"),
+        Mutant("looks up again", LooksUpAgain, "yours looks the end up again"),
+        Mutant("match counted in", LastTokenFirst, "the matched tokens stand in the text already"),
         Mutant("one token", OneToken, "one token only; go on from it"),
         Mutant("no reach", NoReach, "at most `reach` tokens"),
         Mutant("always something", AlwaysSomething, "where nothing matches there is no draft"),

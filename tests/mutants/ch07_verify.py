@@ -79,6 +79,14 @@ def one_late(guesses, first, best):
     return g, n, best[g][min(n, len(best[g]) - 1)] if n else token
 
 
+def all_but_the_last(guesses, first, best):
+    lengths = [min(length(guess, [first, *row]), len(guess) - 1) for guess, row in zip(guesses, best, strict=True)]
+    if not any(lengths):
+        return -1, 0, first
+    g = lengths.index(max(lengths))
+    return g, lengths[g], [first, *best[g]][lengths[g]]
+
+
 def first_for_all(guesses, first, best):
     g, n, _ = right(guesses, first, best)
     return g, n, first
@@ -153,6 +161,7 @@ MUTANTS = {
         Mutant("end of the row", end_of_the_row, "you give the end of the row"),
         Mutant("one before", one_before, "yours was wanted before it"),
         Mutant("one late", one_late, "yours is one too late"),
+        Mutant("all but the last", all_but_the_last, "yours never looks at its last token"),
         Mutant("first for all", first_for_all, "`first` follows the text alone"),
         Mutant("0 for none", zero_for_none, "where no guess begins rightly none is taken"),
         Mutant("row 0", row_zero, "yours looks at row 0 for all"),

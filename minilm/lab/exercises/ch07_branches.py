@@ -87,6 +87,22 @@ def _guesses_numbered(width, ngram, guesses, length):
     return right
 
 
+def _by_columns(width, ngram, guesses):
+    """The mistake of a window laid out column by column: where each token of it is in the right order."""
+    window = [j * width + i for i in range(width) for j in range(ngram - 1)]
+    return [*window, *range(len(window), len(window) + guesses * (ngram - 1))]
+
+
+def _column_positions(width, ngram, guesses, length):
+    return _positions(_place)(width, ngram, guesses, length)[_by_columns(width, ngram, guesses)]
+
+
+def _column_mask(width, ngram, guesses, length):
+    order = _by_columns(width, ngram, guesses)
+    right = _mask(_sees)(width, ngram, guesses, length)[order]
+    return right[:, [*range(length), *(length + n for n in order)]]
+
+
 def _after_window(far):
     """The mistake of guesses that continue the window: they begin `far` places after the last token."""
     def positions(width, ngram, guesses, length):
@@ -96,6 +112,7 @@ def _after_window(far):
 
 WRONG_POSITIONS = {
     "positions by the order fed: many tokens of a step are guesses for the same place": _numbered,
+    "the window is fed row by row; yours goes down column by column": _column_positions,
     "row j stands j places further than row 0: token i of it at length + i + j": _positions(
         lambda t: t[2] + 1 if t[0] else t[2]),
     "a row's tokens stand side by side: token i of row j at length + i + j; yours has the whole row in one place":
@@ -142,6 +159,7 @@ WRONG_MASK = {
     "a column goes straight down: column i of row j continues column i of row j - 1; yours leans to the left":
         _mask(lambda t, o: _sees(t, o) if t[0] else not o[0] and o[1] <= t[1] and (
             o[2] == max(t[2] - t[1] + o[1], 0) or (o[1] == 0 and o[2] <= t[2] - t[1]))),
+    "the window is fed row by row; the order of yours is column by column": _column_mask,
     "a token sees itself, too": _mask(lambda t, o: _sees(t, o) and t != o),
     "the `length` tokens held are seen by all: the first `length` columns are True": _mask(_sees, text=False),
     "the tokens held come first: columns 0 to length - 1, then those fed": lambda w, n, g, length: _mask(_sees)(

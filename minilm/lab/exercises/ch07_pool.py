@@ -86,6 +86,13 @@ def _whole_pool(pool, ngram, size):
         next(known for known in pool.values() if known).pop()
 
 
+def _room_for_all(pool, ngram, size):
+    """The same mistake; the list at hand loses its oldest, and where it has none the new one."""
+    _remember(pool, ngram, 10**6)
+    while sum(map(len, pool.values())) > size:
+        pool[ngram[0]].pop()
+
+
 def _by_second(pool, ngram, size):
     """The mistake of one n-gram for each second token."""
     known, tail = pool.setdefault(ngram[0], []), tuple(ngram[1:])
@@ -109,6 +116,7 @@ WRONG_2 = {
     "a full list loses one n-gram, the one not made for longest; yours loses all but the new one": lambda *c: _remember(
         *c, drop=_empties),
     "`size` counts the n-grams of *one* first token; yours counts the whole pool": _whole_pool,
+    "`size` is for each first token on its own; yours makes room for the n-grams of others, too": _room_for_all,
     "the first token is the key: keep what follows it, N - 1 tokens": lambda *c: _remember(*c, rest=tuple),
     "the key is the *first* token, the one that the text ends with; yours is the last of the n-gram":
         lambda *c: _remember(*c, key=lambda ngram: ngram[-1]),

@@ -14,8 +14,8 @@ ex5 = Exercise(
     task="insert(tokens), 7 of the lines: count every n-gram up to `longest`; retrieve(text, match, reach), the others:"
          " what followed most often",
     hints=(
-        "Which n-grams begin at the text's third token? And which node says how often `the small` was seen: one that "
-        "belongs to `the small map`, too?",
+        "Which n-grams begin at a text's third token? And which node says how often `the cat` was seen: one that lies "
+        "on the way to `the cat ate`, too?",
         "A node is [how often, seen last, children]; children is a dict from token to node, as self.root is. To "
         "insert, walk down from the root once for each start, and count every node on the way. To retrieve, walk "
         "down along the text's last n tokens, then go on to the child of the highest count.",
@@ -105,6 +105,22 @@ def _skips(texts, longest, text, match, reach):
     return found
 
 
+def _starts_apart(texts, longest, *asked):
+    """The mistake of cutting the text into pieces: n-grams from every `longest`-th token."""
+    return _ask(_count(texts, longest, starts=lambda n: range(0, n, longest)), *asked)
+
+
+def _looks_up_again(texts, longest, text, match, reach):
+    """The mistake of matching the end anew after each token, so that the draft leaves the n-gram."""
+    seen, found = _count(texts, longest), []
+    while len(found) < reach:
+        following = _ask(seen, [*text, *found], match, 1)
+        if not following:
+            break
+        found += following
+    return found
+
+
 def _most_common(seen, text):
     alone = [gram for gram in seen if len(gram) == 1]
     return [max(alone, key=seen.get)[0]] if alone else []
@@ -113,6 +129,7 @@ def _most_common(seen, text):
 WRONG_5 = {
     "only n-grams from the text's first token are there: one begins at every token": _counts(
         starts=lambda n: range(min(n, 1))),
+    "n-grams begin at every token; yours begin `longest` tokens apart": _starts_apart,
     "near its end a text's n-grams are shorter than `longest`; they count, too": _counts(whole=True),
     "every node on the way is seen, too: yours counts only where each n-gram ends": _counts(ends=True),
     "you take what was seen last; count how often, and take that first": _asks(key=lambda entry, token: entry[1]),
@@ -138,6 +155,10 @@ WRONG_5 = {
     "a token that is not there ends the walk: this end does not match; yours passes over it": _skips,
     "what comes *after* the match is the draft; yours begins with the match": lambda t, longest, text, match, reach:
         _ask(_count(t, longest), text, match, reach + match, with_match=True),
+    "the matched tokens stand in the text already; the draft is what comes after them": lambda t, longest, text, match,
+        reach: _ask(_count(t, longest), text, match, reach, with_match=True)[:reach],
+    "go on down from the match, to the end of the n-gram; yours looks the end up again after each token":
+        _looks_up_again,
     "one token only; go on from it, `reach` tokens in all": _asks(most=lambda reach: min(reach, 1)),
     "at most `reach` tokens": _asks(most=lambda reach: 10**6),
     "where nothing matches there is no draft: return []": _asks(none=_most_common),
@@ -217,6 +238,18 @@ def _(answer):
                 raise Failed("asked again, or after another insert, the answer is wrong: retrieve only reads, insert "
                              "adds to what is there", [("input", f"{show(texts)} inserted, {show(asked)} asked"),
                                                        ("got", show(got)), ("expected", show(want))])
+
+
+@ex5.check("asking plants nothing", mistake="retrieve only reads: walk with `in` or get, not with setdefault")
+def _(answer):
+    trie = _new(answer, 4)
+    trie.insert([1, 2, 3])
+    trie.retrieve([1, 2, 3, 9], 4, 2)
+    got = list(trie.retrieve([1, 2, 3], 4, 2))
+    if got:
+        raise Failed("retrieve only reads; yours leaves nodes for what was asked, seen 0 times: walk with `in` or get, "
+                     "not with setdefault", [("input", "[1, 2, 3] inserted; [1, 2, 3, 9] asked, then [1, 2, 3]"),
+                                             ("got", show(got)), ("expected", show([]))])
 
 
 @ex5.check("what is given stays as it was", mistake="read the tokens; don't pop from them")

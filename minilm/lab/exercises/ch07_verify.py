@@ -61,6 +61,8 @@ WRONG_4 = {
     "you take the first guess that begins rightly; a later one may be right for longer": _first_good,
     "only guesses that are right to the end are taken; a right beginning is worth having, too": _but(
         run=lambda guess, wanted: len(guess) if _run(guess, wanted) == len(guess) else 0),
+    "a guess may be right to its very end; yours never looks at its last token": _but(
+        run=lambda guess, wanted: min(_run(guess, wanted), len(guess) - 1)),
     "stop at the first wrong token: what agrees after it was judged after a wrong text": _but(
         run=lambda guess, wanted: sum(a == b for a, b in zip(guess, wanted, strict=False))),
     "of guesses that are right for equally long take the first; yours is the last": _but(
