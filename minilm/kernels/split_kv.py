@@ -192,12 +192,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor |
     elif not num_splits:
         num_splits = choose_splits(B * K * blocks, S, processors(q.device))
     whole = num_splits == 1
-    TILE, stages = (tile, 3) if tile else tile_of(page, ROWS, HEAD * q.element_size(), bool(split_size), whole)
+    row_bytes = HEAD * q.element_size()
+    TILE, stages = (tile, 3) if tile else tile_of(page, ROWS, row_bytes, bool(split_size), whole)
+    while q.is_cuda and 2 * (stages - 1) * TILE * row_bytes > 0.8 * shared_memory(q.device):
+        TILE //= 2
     out = torch.empty(B, m, H, D, dtype=q.dtype, device=q.device)
     states = out if whole else torch.empty(B, K, num_splits, rows, D, dtype=torch.float32, device=q.device)
     lses = out if whole else torch.empty(B, K, num_splits, rows, dtype=torch.float32, device=q.device)
     reach = max(sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True)) for x in (k, v))
-    overlap = q.is_cuda and torch.cuda.get_device_capability(q.device) >= (9, 0)
+    overlap = q.is_cuda and torch.version.hip is None and torch.cuda.get_device_capability(q.device) >= (9, 0)
     extra = {"launch_pdl": True} if overlap else {}
     shape = dict(M=m, GROUP=H // K, D=D, HEAD=HEAD, TILE=TILE, SPLIT_SIZE=split_size or 0, OVERLAP=overlap)
     attend_splits[K * blocks, num_splits, B](
@@ -213,17 +216,22 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor |
 
 
 def tile_of(page: int, rows: int, row_bytes: int, fixed: bool, whole: bool) -> tuple[int, int]:
-    """(keys in a tile, stages of the load pipeline), tuned on an H100."""
-    if row_bytes > 256:                                     # float32 or large heads: shared memory is short
-        return 32, 2
-    if page:
-        return 128, 3
-    return (128, 3) if whole and rows <= 16 else (64, 3)
+    """(keys in a tile, stages of the load pipeline), tuned on an H100. With a fixed split size: nothing but that."""
+    if row_bytes > 256:                                     # float32, or heads of 256: shared memory is short
+        return 32, 3
+    if fixed:
+        return 64, 3
+    return (128, 3) if page or (whole and rows <= 16) else (64, 3)
 
 
 def merge_tile(rows: int) -> tuple[int, int, int]:
     """(rows of a program of the merge, splits read at once, warps)"""
     return (1, 16, 1) if rows <= 8 else (4, 16, 4)
+
+
+def shared_memory(device: torch.device) -> int:
+    """Bytes of shared memory that a program may have: 227 KB on an H100, 99 KB on a GeForce."""
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
 
 
 def processors(device: torch.device) -> int:
