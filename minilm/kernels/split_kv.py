@@ -230,8 +230,8 @@ def merge_tile(rows: int) -> tuple[int, int, int]:
 
 
 def shared_memory(device: torch.device) -> int:
-    """Bytes of shared memory that a program may have: 227 KB on an H100, 99 KB on a GeForce."""
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    """Bytes of shared memory that a program may have: 227 KB on an H100, 99 KB on a GeForce, 64 KB on AMD."""
+    return getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", 2**16)
 
 
 def processors(device: torch.device) -> int:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mutants import kernels_decoding as mutants
 
 from minilm.kernels import splits
-from minilm.kernels.splits import fa2_num_splits, merge, merge_all
+from minilm.kernels.splits import choose_splits, fa2_num_splits, merge, merge_all
 
 LSE = st.one_of(st.floats(-2e4, 2e4), st.just(-math.inf))
 STATES = st.lists(st.tuples(st.lists(st.floats(-100, 100), min_size=3, max_size=3), LSE), min_size=3, max_size=3)
@@ -133,10 +133,20 @@ def test_fa2_rule_everywhere():
         assert fa2_num_splits(programs, processors, tiles, most) == expected, (programs, processors, tiles, most)
 
 
+@pytest.mark.parametrize(("programs", "keys", "processors", "expected"), [
+    (8, 4096, 132, 16), (8, 131072, 132, 16), (64, 32768, 132, 2), (66, 100, 132, 2), (67, 100, 132, 1), (1, 64, 132, 132),
+    (512, 1024, 132, 1), (512, 16384, 132, 1), (512, 16385, 132, 2), (512, 131072, 132, 8), (64, 131072, 132, 8)])
+def test_choose_splits(programs, keys, processors, expected):
+    """Guards a second wave where one is enough, and one program left alone with a very long row."""
+    assert choose_splits(programs, keys, processors) == expected
+
+
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2"])
 def test_bad_numbers_are_refused(bad):
     with pytest.raises(ValueError, match="whole number of at least 1"):
         fa2_num_splits(bad, 108, 64)
+    with pytest.raises(ValueError, match="whole number of at least 1"):
+        choose_splits(8, 4096, bad)
     with pytest.raises(ValueError, match="whole number of at least 1"):
         splits.check_split(bad, None)
     with pytest.raises(ValueError, match="not both"):
