@@ -23,57 +23,71 @@ from minilm.race import counted, first_difference, rotated
 from minilm.tokenizer import Tokenizer
 
 EAGER, PLAIN = "autoregressive, eager", "autoregressive, graphs"
-SETTINGS = ((5, 3, 5), (7, 5, 7), (10, 5, 10), (15, 5, 15))
+SETTINGS = ((20, 5, 20), (7, 5, 7), (10, 5, 10), (15, 5, 15))   # the first one also beside `transformers`
 DRAFTS = (3, 5)
 PEER, STATIC = "transformers", "transformers, static cache, compiled"
 Run = Callable[[list[int]], Generation]
 
 
-def measure(name: str = "minilm-14m", *, dtypes: Sequence[str] = ("float32", "bfloat16"),
-            python: int = 8, mixed: int = 8, new_tokens: int = 128, rounds: int = 5, static: bool = True,
+def measure(name: str = "minilm-14m", *, dtypes: Sequence[str] = ("float32", "bfloat16"), python: int = 8,
+            mixed: int = 8, peers: int = 2, new_tokens: int = 128, rounds: int = 5, static: bool = True,
             settings: Sequence[tuple[int, int, int]] = SETTINGS, say: Callable[[str], None] = print) -> dict:
-    """Every decoder on both sets of prompts in each dtype, in turn in every round; then passes and their floor.
-
-    Raises ValueError where there is no GPU.
+    """In each dtype: the decoders with graphs on both sets of prompts, in turn in every round; then, on `peers` prompts
+    of the first set, the eager decoder and `transformers` beside plain decoding and the first setting of lookahead,
+    since they are many times slower; then every pass alone, and its floor. Raises ValueError where there is no GPU.
     """
     if not torch.cuda.is_available():
         raise ValueError("CUDA graphs need an NVIDIA GPU, and this machine has none that PyTorch can use")
     rows, passes = [], []
     for kind in dtypes:
         model, tokenizer = minilm.load(name, device="cuda", dtype=getattr(torch, kind))
-        runs, captured = contestants(model, tokenizer, new_tokens, settings, static)
-        for which, prompts in prompt_sets(tokenizer, python, mixed).items():
-            new = timed(runs, prompts, rounds)
-            for row in new:
-                row |= {"prompts": which, "dtype": kind, "divergences": divergences(model, prompts, new[0], row)}
-                del row["texts"]
-            rows += new
-            say("\n".join(map(line, new)))
+        runs, captured = with_graphs(model, tokenizer, new_tokens, settings)
+        slow = without_graphs(model, tokenizer, new_tokens, static)
+        sets = prompt_sets(tokenizer, python, mixed)
+        races = [(which, runs, prompts) for which, prompts in sets.items()]
+        few = {PLAIN: runs[PLAIN], lookahead_name(*settings[0]): runs[lookahead_name(*settings[0])]}
+        races += [(f"{next(iter(sets))}, {peers}", slow | few, next(iter(sets.values()))[:peers])] * bool(peers)
+        for which, some, prompts in races:
+            base = [slow[EAGER](prompt).tokens for prompt in prompts]
+            for row in timed(some, prompts, rounds):
+                row |= {"prompts": which, "dtype": kind,
+                        "divergences": divergences(model, prompts, base, row.pop("texts"))}
+                rows.append(row)
+                say(line(row))
         passes += [{"dtype": kind, **row} for row in of_passes(captured)]
     return {"benchmark": "captured", "model": name, "new_tokens": new_tokens, "rounds": rounds, "rows": rows,
             "num_prompts": {"python": python, "mixed": mixed}, "passes": passes}
 
 
-def contestants(model: GPT, tokenizer: Tokenizer, new_tokens: int, settings: Sequence[tuple[int, int, int]],
-                static: bool) -> tuple[dict[str, Run], Captured]:
-    """name -> run(prompt), greedy to the end token; and the captured model that they share. The eager one is first."""
+def lookahead_name(window: int, ngram: int, guesses: int) -> str:
+    return f"lookahead {window},{ngram},{guesses}, graphs"
+
+
+def with_graphs(model: GPT, tokenizer: Tokenizer, new_tokens: int,
+                settings: Sequence[tuple[int, int, int]]) -> tuple[dict[str, Run], Captured]:
+    """name -> run(prompt), greedy to the end token; and the captured model that they share."""
     graphs, draft, eos = Captured(model), draft_of(model), tokenizer.eos_id
-    runs: dict[str, Run] = {EAGER: lambda prompt: autoregressive(model, prompt, new_tokens, eos=eos),
-                            PLAIN: lambda prompt: autoregressive(graphs, prompt, new_tokens, eos=eos)}
-    for window, ngram, guesses in settings:
-        options = {"window": window, "ngram": ngram, "guesses": guesses, "eos": eos}
-        runs[f"lookahead {window},{ngram},{guesses}, graphs"] = (
-            lambda prompt, options=options: lookahead(graphs, prompt, new_tokens, **options))
+    runs: dict[str, Run] = {PLAIN: lambda prompt: autoregressive(graphs, prompt, new_tokens, eos=eos)}
+    for setting in settings:
+        options = dict(zip(("window", "ngram", "guesses"), setting, strict=True))
+        runs[lookahead_name(*setting)] = (
+            lambda prompt, options=options: lookahead(graphs, prompt, new_tokens, eos=eos, **options))
     if draft is not None:
         small = Captured(draft)
         for count in DRAFTS:
             runs[f"speculative {count}, graphs"] = lambda prompt, count=count: speculative(
                 graphs, prompt, new_tokens, DraftModel(small, count), eos=eos)
-    peer = TransformersPeer(model)
-    runs[PEER] = lambda prompt: peer.generate(prompt, new_tokens, eos=eos)
+    return runs, graphs
+
+
+def without_graphs(model: GPT, tokenizer: Tokenizer, new_tokens: int, static: bool) -> dict[str, Run]:
+    """Our plain decoder as it is, and `transformers`; static: also with its cache of fixed size, compiled."""
+    peer, eos = TransformersPeer(model), tokenizer.eos_id
+    runs: dict[str, Run] = {EAGER: lambda prompt: autoregressive(model, prompt, new_tokens, eos=eos),
+                            PEER: lambda prompt: peer.generate(prompt, new_tokens, eos=eos)}
     if static:
         runs[STATIC] = lambda prompt: peer.generate(prompt, new_tokens, eos=eos, cache_implementation="static")
-    return runs, graphs
+    return runs
 
 
 def timed(runs: dict[str, Run], prompts: Sequence[list[int]], rounds: int) -> list[dict]:
@@ -109,11 +123,12 @@ def against(seconds: dict[str, list[float]], baseline: str, name: str) -> float 
 
 
 @torch.inference_mode()
-def divergences(model: GPT, prompts: Sequence[list[int]], base: dict, row: dict) -> list[dict]:
-    """Where a run's texts leave the base's: the prompt's number, the token, and by how much logit the model preferred
+def divergences(model: GPT, prompts: Sequence[list[int]], base: Sequence[list[int]],
+                texts: Sequence[list[int]]) -> list[dict]:
+    """Where texts leave the base: the prompt's number, the token, and by how much logit the model preferred
     its own token there to the one that came. Rounding can turn a margin of its own size, and no larger one."""
     found = []
-    for number, (prompt, own, text) in enumerate(zip(prompts, base["texts"], row["texts"], strict=True)):
+    for number, (prompt, own, text) in enumerate(zip(prompts, base, texts, strict=True)):
         at = first_difference(own, text)
         if at is None:
             continue
@@ -182,7 +197,7 @@ def line(row: dict) -> str:
     same = "the same texts" if not row["divergences"] else (
         f"{counted(len(row['divergences']), 'text')} another" + (f", margins up to {max(far):.1e}" if far else ""))
     ratio = "" if row["against_graphs"] is None else f"{row['against_graphs']:5.2f} × {PLAIN}  "
-    return (f"{row['dtype']:8} {row['prompts']:6} {row['name']:36} {row['tokens_per_second']:7.0f} tokens/s  {ratio}"
+    return (f"{row['dtype']:8} {row['prompts']:9} {row['name']:36} {row['tokens_per_second']:7.0f} tokens/s  {ratio}"
             f"{row['tokens_per_pass']:5.2f} tokens a pass, {same}")
 
 

@@ -49,11 +49,10 @@ def test_divergences():
     """Where, and by how much the model preferred its own token; texts that end at different places have no margin."""
     model = tiny_model(dtype=torch.float64, tie_embeddings=False)
     logits = model(torch.tensor([[5, 17, 3]]))[0, -1]
-    base = {"texts": [[3, 4], [3, 4], [7, 8]]}
-    found = bench.divergences(model, [[5, 17], [5, 17], [1]], base, {"texts": [[3, 4], [3, 9], [7]]})
+    found = bench.divergences(model, [[5, 17], [5, 17], [1]], [[3, 4], [3, 4], [7, 8]], [[3, 4], [3, 9], [7]])
     assert found == [{"prompt": 1, "at": 1, "margin": pytest.approx(float(logits[4] - logits[9]))},
                      {"prompt": 2, "at": 1, "margin": None}]
-    assert bench.divergences(model, [[5, 17]], {"texts": [[3]]}, {"texts": [[3]]}) == []
+    assert bench.divergences(model, [[5, 17]], [[3]], [[3]]) == []
 
 
 def test_shown():
@@ -76,7 +75,7 @@ def test_refused_without_a_gpu(monkeypatch):
 @pytest.mark.gpu
 def test_measures():
     """The whole of it, once and small: every row has its times, every pass its kernels."""
-    found = bench.measure(dtypes=("float32",), python=1, mixed=1, new_tokens=8, rounds=1, static=False,
+    found = bench.measure(dtypes=("float32",), python=1, mixed=1, peers=1, new_tokens=8, rounds=1, static=False,
                           settings=((5, 3, 5),), say=lambda line: None)
     assert {row["name"] for row in found["rows"]} >= {bench.EAGER, bench.PLAIN, "lookahead 5,3,5, graphs", bench.PEER}
     assert all(row["seconds_per_token"][0] > 0 for row in found["rows"])
