@@ -44,7 +44,7 @@ def measure(name: str = "minilm-14m", *, dtypes: Sequence[str] = ("float32", "bf
         runs, captured = with_graphs(model, tokenizer, new_tokens, settings)
         slow = without_graphs(model, tokenizer, new_tokens, static)
         sets = prompt_sets(tokenizer, python, mixed)
-        races = [(which, runs, prompts) for which, prompts in sets.items()]
+        races = [(which, runs, prompts) for which, prompts in sets.items() if prompts]
         few = {PLAIN: runs[PLAIN], lookahead_name(*settings[0]): runs[lookahead_name(*settings[0])]}
         races += [(f"{next(iter(sets))}, {peers}", slow | few, next(iter(sets.values()))[:peers])] * bool(peers)
         for which, some, prompts in races:
