@@ -19,8 +19,9 @@ from torch import Tensor
 from minilm.kernels.backend import launches, tl, triton
 from minilm.model import GPT
 
-ROWS, COLUMNS, DEPTH, SLOTS = 16, 32, 64, 64    # tiles: tokens, outputs, what a product sums over, slots of the cache
-SPLITS, WARPS = 4, 4
+ROWS, COLUMNS, SLOTS, WARPS = 16, 32, 64, 4     # tiles: tokens, outputs, slots of the cache
+# What a product sums over at a time, and how many programs share a head's slots: the fastest of those tried on an H100.
+DEPTH_AND_SPLITS = {torch.float32: (64, 4), torch.bfloat16: (128, 2)}
 PRECISION = tl.constexpr("tf32x3")              # of float32 products: three of tensor cores, as exact as one in float32
 
 
@@ -183,19 +184,20 @@ class FewTokens:
     def __init__(self, model: GPT, memory: Tensor, T: int):
         c, device, dtype = model.config, memory.device, model.dtype
         self.model, self.memory, self.T = model, memory, T
+        self.depth, self.splits = DEPTH_AND_SPLITS[dtype]
         places = torch.arange(c.max_positions, device=device)
         self.cos, self.sin = (table.contiguous() for table in model.rotary(places, dtype))
         make = lambda *shape, dtype=dtype: torch.empty(shape, dtype=dtype, device=device)           # noqa: E731
         self.q, self.h = make(T, c.num_heads, c.head_size), make(T, c.mlp_width)
-        self.found = make(SPLITS, T, c.num_heads, c.head_size, dtype=torch.float32)
-        self.tops, self.totals = (make(SPLITS, T, c.num_heads, dtype=torch.float32) for _ in range(2))
+        self.found = make(self.splits, T, c.num_heads, c.head_size, dtype=torch.float32)
+        self.tops, self.totals = (make(self.splits, T, c.num_heads, dtype=torch.float32) for _ in range(2))
 
     @staticmethod
     def fits(model: GPT) -> bool:
         """Whether these kernels can run the model: its shape, its dtype, and a device that kernels are launched on."""
         c = model.config
         power = c.head_size & (c.head_size - 1) == 0 and 32 <= c.head_size <= 128
-        return (power and not c.qkv_bias and not c.qk_norm and model.dtype in (torch.float32, torch.bfloat16)
+        return (power and not c.qkv_bias and not c.qk_norm and model.dtype in DEPTH_AND_SPLITS
                 and launches(model.embedding.weight))
 
     def hidden(self, ids: Tensor, positions: Tensor, held: Tensor, words: Tensor | None) -> Tensor:
@@ -212,19 +214,19 @@ class FewTokens:
             a, mlp, eps = layer.attention, layer.mlp, c.norm_eps
             qkv_kernel[(c.num_heads + 2 * c.num_kv_heads, blocks)](
                 x, layer.attention_norm.weight, a.qkv.weight, self.cos, self.sin, positions, held, self.q, keys, values,
-                eps, T, c.width, stride, H=c.num_heads, K=c.num_kv_heads, HALF=c.head_size // 2, DEPTH=DEPTH, ROWS=ROWS,
-                num_warps=WARPS)
-            attend_kernel[(c.num_kv_heads, triton.cdiv(T * group, ROWS), SPLITS)](
+                eps, T, c.width, stride, H=c.num_heads, K=c.num_kv_heads, HALF=c.head_size // 2, DEPTH=self.depth,
+                ROWS=ROWS, num_warps=WARPS)
+            attend_kernel[(c.num_kv_heads, triton.cdiv(T * group, ROWS), self.splits)](
                 self.q, keys, values, held, ids if words is None else words, self.found, self.tops, self.totals,
                 c.head_size**-0.5, T, stride, K=c.num_kv_heads, GROUP=group, D=c.head_size, WORDS=tree, ROWS=ROWS,
-                SLOTS=SLOTS, SPLITS=SPLITS, num_warps=WARPS)
+                SLOTS=SLOTS, SPLITS=self.splits, num_warps=WARPS)
             out_kernel[(triton.cdiv(c.width, COLUMNS), blocks)](
                 self.found, self.tops, self.totals, a.out.weight, x, T, c.width, H=c.num_heads, D=c.head_size,
-                SPLITS=SPLITS, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=WARPS)
+                SPLITS=self.splits, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=WARPS)
             gate_up_kernel[(triton.cdiv(c.mlp_width, COLUMNS), blocks)](
-                x, layer.mlp_norm.weight, mlp.gate_up.weight, self.h, eps, T, c.width, c.mlp_width, DEPTH=DEPTH,
+                x, layer.mlp_norm.weight, mlp.gate_up.weight, self.h, eps, T, c.width, c.mlp_width, DEPTH=self.depth,
                 ROWS=ROWS, COLUMNS=COLUMNS, num_warps=WARPS)
             down_kernel[(triton.cdiv(c.width, COLUMNS), blocks)](
-                self.h, mlp.down.weight, x, T, c.mlp_width, c.width, DEPTH=DEPTH, ROWS=ROWS, COLUMNS=COLUMNS,
+                self.h, mlp.down.weight, x, T, c.mlp_width, c.width, DEPTH=self.depth, ROWS=ROWS, COLUMNS=COLUMNS,
                 num_warps=WARPS)
         return x
