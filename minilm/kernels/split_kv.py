@@ -24,14 +24,6 @@ except ImportError:                                         # no Triton: the ref
 MOST_TREE_TOKENS = 64                                       # what one token sees of the others is 64 bits
 
 
-@triton.jit
-def splits_used(length, num_splits, TILE: tl.constexpr, SPLIT_SIZE: tl.constexpr):
-    """How many splits of a sequence hold any key; at least 1."""
-    if SPLIT_SIZE:
-        return tl.maximum(tl.cdiv(length, SPLIT_SIZE), 1)
-    return tl.minimum(tl.maximum(tl.cdiv(length, TILE), 1), num_splits)
-
-
 @triton.jit(do_not_specialize=["num_splits", "table_width", "table_row", "tree_row", "tree_token", "tree_other"])
 def attend_splits(
     q, k, v, out, states, lses, tables, lengths, tree, scale, num_splits,
@@ -52,11 +44,11 @@ def attend_splits(
     split, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
     kv_heads = tl.num_programs(0) // BLOCKS
     length = tl.load(lengths + b).to(tl.int32)
-    if split >= splits_used(length, num_splits, TILE, SPLIT_SIZE):
-        return
     if SPLIT_SIZE:                                          # so many keys in a piece, whatever the batch
         first, step = split * SPLIT_SIZE, TILE
         last = tl.minimum(first + SPLIT_SIZE, length)
+        if split > 0 and first >= length:                   # nothing to do, and the merge will not look here
+            return
     else:                                                   # every num_splits-th tile: all splits walk side by side
         first, step, last = split * TILE, num_splits * TILE, length
 
@@ -127,7 +119,7 @@ def attend_splits(
 @triton.jit(do_not_specialize=["num_splits"])
 def merge_splits(
     out, states, lses, lengths, num_splits,
-    M: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, HEAD: tl.constexpr, TILE: tl.constexpr,
+    M: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, HEAD: tl.constexpr,
     SPLIT_SIZE: tl.constexpr, ROWS: tl.constexpr, CHUNK: tl.constexpr, OVERLAP: tl.constexpr,
 ):
     """One program merges the states of ROWS rows of one key-value head, CHUNK splits at a time.
@@ -142,7 +134,9 @@ def merge_splits(
     kv_heads = tl.num_programs(1)
     r = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, HEAD)
-    splits = splits_used(tl.load(lengths + b).to(tl.int32), num_splits, TILE, SPLIT_SIZE)
+    splits = num_splits                                     # those without keys have left a log-sum-exp of -inf
+    if SPLIT_SIZE:
+        splits = tl.maximum(tl.cdiv(tl.load(lengths + b).to(tl.int32), SPLIT_SIZE), 1)
     top = tl.full([ROWS], float("-inf"), tl.float32)        # the largest log-sum-exp so far, sum of 2^(lse - top)
     total = tl.zeros([ROWS], tl.float32)
     merged = tl.zeros([ROWS, HEAD], tl.float32)
@@ -202,14 +196,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor |
     reach = max(sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True)) for x in (k, v))
     overlap = q.is_cuda and torch.version.hip is None and torch.cuda.get_device_capability(q.device) >= (9, 0)
     extra = {"launch_pdl": True} if overlap else {}
-    shape = dict(M=m, GROUP=H // K, D=D, HEAD=HEAD, TILE=TILE, SPLIT_SIZE=split_size or 0, OVERLAP=overlap)
+    shape = dict(M=m, GROUP=H // K, D=D, HEAD=HEAD, SPLIT_SIZE=split_size or 0, OVERLAP=overlap)
     attend_splits[K * blocks, num_splits, B](
         q, k, v, out, states, lses, table[0], lengths, q if tree is None else tree.view(torch.uint8),
         math.log2(math.e) / math.sqrt(D), num_splits, *q.stride()[:3], *k_strides, *v_strides, *table[1:],
-        *((0, 0, 0) if tree is None else tree.stride()), **shape, ROWS=ROWS, PAGE=page, TREE=tree is not None,
+        *((0, 0, 0) if tree is None else tree.stride()), **shape, ROWS=ROWS, TILE=TILE, PAGE=page, TREE=tree is not None,
         WHOLE=whole, PLACE=tl.int64 if reach >= 2**31 else tl.int32, num_warps=4, num_stages=stages, **extra)
     if not whole:
-        ROWS, CHUNK, warps = merge_tile(rows)
+        ROWS, CHUNK, warps = merge_tile(rows * B * K, bool(split_size))
         merge_splits[-(-rows // ROWS), K, B](out, states, lses, lengths, num_splits, **shape, ROWS=ROWS, CHUNK=CHUNK,
                                              num_warps=warps, **extra)
     return out
@@ -224,9 +218,9 @@ def tile_of(page: int, rows: int, row_bytes: int, fixed: bool, whole: bool) -> t
     return (128, 3) if page or (whole and rows <= 16) else (64, 3)
 
 
-def merge_tile(rows: int) -> tuple[int, int, int]:
-    """(rows of a program of the merge, splits read at once, warps)"""
-    return (1, 16, 1) if rows <= 8 else (4, 16, 4)
+def merge_tile(rows: int, fixed: bool) -> tuple[int, int, int]:
+    """(rows of a program of the merge, splits read at once, warps), for so many rows in all."""
+    return (1, 16, 1) if rows <= 1024 or fixed else (4, 16, 4)
 
 
 def shared_memory(device: torch.device) -> int:

@@ -61,8 +61,7 @@ def choose_splits(programs: int, keys: int, processors: int, most_keys: int = 16
     """The kernels' own rule: as many splits as run at once, one to a multiprocessor, and none longer than `most_keys`.
 
     programs: as above. keys: that the longest row may have. One program with enough loads under way keeps its share of
-    the memory busy, so a second wave, or a second program beside it, only adds states to merge. A row shorter than the
-    rest uses no more splits than it has tiles, on the device, where its length is known.
+    the memory busy, so a second wave, or a second program beside it, only adds states to merge.
     """
     _positive(programs=programs, keys=keys, processors=processors, most_keys=most_keys)
     return max(processors // programs, _ceil(keys, most_keys))

@@ -134,7 +134,8 @@ def test_fa2_rule_everywhere():
 
 
 @pytest.mark.parametrize(("programs", "keys", "processors", "expected"), [
-    (8, 4096, 132, 16), (8, 131072, 132, 16), (64, 32768, 132, 2), (66, 100, 132, 2), (67, 100, 132, 1), (1, 64, 132, 132),
+    (8, 4096, 132, 16), (8, 131072, 132, 16), (64, 32768, 132, 2), (66, 100, 132, 2), (67, 100, 132, 1),
+    (1, 64, 132, 132),
     (512, 1024, 132, 1), (512, 16384, 132, 1), (512, 16385, 132, 2), (512, 131072, 132, 8), (64, 131072, 132, 8)])
 def test_choose_splits(programs, keys, processors, expected):
     """Guards a second wave where one is enough, and one program left alone with a very long row."""
