@@ -50,7 +50,7 @@ class Tokenizer:
     def save(self, folder: str | Path) -> None:
         """Write the two or three files that `from_folder`, and `transformers`, read."""
         folder = Path(folder)
-        self.backend.save(str(folder / "tokenizer.json"))
+        self.backend.save(str(folder / "tokenizer.json"), pretty=False)
         config = {"tokenizer_class": "PreTrainedTokenizerFast", **self.special_tokens}
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         if self.chat_template is not None:
