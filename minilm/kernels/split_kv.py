@@ -169,15 +169,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor |
     """
     B, m, H, D = q.shape
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    if tables is None:
-        K, S, page = k.shape[1], k.shape[2], 0
-        k_strides, v_strides = ((x.stride(0), x.stride(2), x.stride(1)) for x in (k, v))
-        table = (lengths, 0, 0)                             # not looked at
-    else:
-        K, page = k.shape[2], k.shape[1]
-        S = tables.shape[1] * page
-        k_strides, v_strides = (x.stride()[:3] for x in (k, v))
-        table = (tables, tables.shape[1], tables.stride(0))
+    cache, K, S, PAGE, PLACE = _where_keys_lie(k, v, tables)
     rows = m * (H // K)                                     # query rows of one key-value head
     ROWS, HEAD = min(max(triton.next_power_of_2(rows), 16), 64), triton.next_power_of_2(D)
     blocks = -(-rows // ROWS)
@@ -185,42 +177,65 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor |
         num_splits = -(-S // split_size)
     elif not num_splits:
         num_splits = choose_splits(B * K * blocks, S, processors(q.device))
-    whole = num_splits == 1
-    row_bytes = HEAD * q.element_size()
-    TILE, stages = (tile, 3) if tile else tile_of(page, ROWS, row_bytes, bool(split_size), whole)
-    while q.is_cuda and 2 * (stages - 1) * TILE * row_bytes > 0.8 * shared_memory(q.device):
-        TILE //= 2
+    whole, fixed = num_splits == 1, bool(split_size)
+    TILE, stages = (tile, 3) if tile else tile_of(PAGE, ROWS, HEAD * q.element_size(), fixed, whole, q.device)
     out = torch.empty(B, m, H, D, dtype=q.dtype, device=q.device)
     states = out if whole else torch.empty(B, K, num_splits, rows, D, dtype=torch.float32, device=q.device)
     lses = out if whole else torch.empty(B, K, num_splits, rows, dtype=torch.float32, device=q.device)
-    reach = max(sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True)) for x in (k, v))
-    overlap = q.is_cuda and torch.version.hip is None and torch.cuda.get_device_capability(q.device) >= (9, 0)
-    extra = {"launch_pdl": True} if overlap else {}
-    shape = dict(M=m, GROUP=H // K, D=D, HEAD=HEAD, SPLIT_SIZE=split_size or 0, OVERLAP=overlap)
+    mask, mask_strides = (q, (0, 0, 0)) if tree is None else (tree.view(torch.uint8), tree.stride())
+    overlap = {"launch_pdl": True} if can_overlap(q.device) else {}
+    shape = dict(M=m, GROUP=H // K, D=D, HEAD=HEAD, SPLIT_SIZE=split_size or 0, OVERLAP=bool(overlap))
     attend_splits[K * blocks, num_splits, B](
-        q, k, v, out, states, lses, table[0], lengths, q if tree is None else tree.view(torch.uint8),
-        math.log2(math.e) / math.sqrt(D), num_splits, *q.stride()[:3], *k_strides, *v_strides, *table[1:],
-        *((0, 0, 0) if tree is None else tree.stride()), **shape, ROWS=ROWS, TILE=TILE, PAGE=page, TREE=tree is not None,
-        WHOLE=whole, PLACE=tl.int64 if reach >= 2**31 else tl.int32, num_warps=4, num_stages=stages, **extra)
+        q, k, v, out, states, lses, lengths if tables is None else tables, lengths, mask,
+        math.log2(math.e) / math.sqrt(D), num_splits, *q.stride()[:3], *cache, *mask_strides, **shape, ROWS=ROWS,
+        TILE=TILE, PAGE=PAGE, TREE=tree is not None, WHOLE=whole, PLACE=PLACE, num_warps=4, num_stages=stages,
+        **overlap)
     if not whole:
-        ROWS, CHUNK, warps = merge_tile(rows * B * K, bool(split_size))
+        ROWS, CHUNK, warps = merge_tile(rows * B * K, fixed)
         merge_splits[-(-rows // ROWS), K, B](out, states, lses, lengths, num_splits, **shape, ROWS=ROWS, CHUNK=CHUNK,
-                                             num_warps=warps, **extra)
+                                             num_warps=warps, **overlap)
     return out
 
 
-def tile_of(page: int, rows: int, row_bytes: int, fixed: bool, whole: bool) -> tuple[int, int]:
+def _where_keys_lie(k: Tensor, v: Tensor, tables: Tensor | None) -> tuple:
+    """(strides of k, of v, of the tables; K; S; block size, 0 for none; an integer that holds any place)"""
+    if tables is None:
+        K, S = k.shape[1:3]
+        strides = [(x.stride(0), x.stride(2), x.stride(1)) for x in (k, v)]
+        reach = S * max(k.stride(2), v.stride(2))           # within one head
+        table, page = (0, 0), 0
+    else:
+        if tables.stride(1) != 1:
+            raise ValueError("block_tables must hold each row's entries side by side: call .contiguous()")
+        page, K = k.shape[1:3]
+        S = tables.shape[1] * page
+        strides = [x.stride()[:3] for x in (k, v)]
+        reach = max(sum(n * stride for n, stride in zip(x.shape, x.stride(), strict=True)) for x in (k, v))
+        table = (tables.shape[1], tables.stride(0))
+    return (*strides[0], *strides[1], *table), K, S, page, tl.int64 if reach >= 2**31 else tl.int32
+
+
+def tile_of(page: int, rows: int, row_bytes: int, fixed: bool, whole: bool, device: torch.device) -> tuple[int, int]:
     """(keys in a tile, stages of the load pipeline), tuned on an H100. With a fixed split size: nothing but that."""
     if row_bytes > 256:                                     # float32, or heads of 256: shared memory is short
-        return 32, 3
-    if fixed:
-        return 64, 3
-    return (128, 3) if page or (whole and rows <= 16) else (64, 3)
+        tile, stages = 32, 3
+    elif fixed:
+        tile, stages = 64, 3
+    else:
+        tile, stages = (128, 3) if page or (whole and rows <= 16) else (64, 3)
+    while device.type == "cuda" and 2 * (stages - 1) * tile * row_bytes > 0.8 * shared_memory(device):
+        tile //= 2
+    return tile, stages
 
 
 def merge_tile(rows: int, fixed: bool) -> tuple[int, int, int]:
     """(rows of a program of the merge, splits read at once, warps), for so many rows in all."""
     return (1, 16, 1) if rows <= 1024 or fixed else (4, 16, 4)
+
+
+def can_overlap(device: torch.device) -> bool:
+    """Can a kernel be launched while the one before it ends (programmatic dependent launch)? NVIDIA, from Hopper on."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def shared_memory(device: torch.device) -> int:
