@@ -85,6 +85,17 @@ def still_free(table, pool, count):
     return True
 
 
+def one_by_one(table, pool, count):
+    for _ in range(count):
+        if table["length"] == len(table["blocks"]) * pool["size"]:
+            if not pool["free"]:
+                return False
+            table["blocks"].append(pool["free"].pop(0))
+            pool["references"][table["blocks"][-1]] = 1
+        table["length"] += 1
+    return True
+
+
 def silent(table, pool, count):
     right(table, pool, count)
 
@@ -121,6 +132,7 @@ MUTANTS = {
         Mutant("forgets its room", by(lambda n, c, have, size: math.ceil((n + c) / size) - math.ceil(n / size)),
                "the table may have room beyond its tokens"),
         Mutant("half done", half, "all or nothing"),
+        Mutant("one by one", one_by_one, "yours begins with those there are"),
         Mutant("wants one more", wants_one_more, "as many as are free are enough"),
         Mutant("counts tokens without a place", counts_what_fits_not, "yours counts all tokens as fitting"),
         Mutant("no reference", no_reference, "a block that is taken has one reference: this table's"),

@@ -133,6 +133,22 @@ class LeavesABlock(Right):
         return found
 
 
+class LeavesTheLast(Right):
+    def find(self, tokens):
+        found = []
+        for key in self.keys(tokens):
+            if key not in self.blocks:
+                break
+            found.append(self.blocks[key])
+        return found[:-1]
+
+
+class OtherWayRound(Right):
+    def remember(self, blocks, tokens, accepted):
+        for block, key in zip(blocks, self.keys(tokens[:accepted]), strict=False):
+            self.blocks.setdefault(block, key)
+
+
 class GivesKeys(Right):
     def find(self, tokens):
         return self.keys(tokens)[: len(super().find(tokens))]
@@ -195,6 +211,8 @@ MUTANTS = {
         Mutant("nothing left to compute", NothingLeft, "one token at least must stay"),
         Mutant("past a gap", PastAGap, "stop at the first block that is not known"),
         Mutant("leaves a block out", LeavesABlock, "yours leaves out more"),
+        Mutant("leaves the last one out", LeavesTheLast, "yours always leaves one out"),
+        Mutant("the other way round", OtherWayRound, "yours is the other way round"),
         Mutant("gives keys", GivesKeys, "not their keys"),
         Mutant("gives a number", GivesANumber, "not their number"),
         Mutant("the last alone", LastAlone, "yours is the last one alone"),

@@ -220,6 +220,14 @@ class Pushes(Step):
             self.feed(request, min(self.budget, request["text"]))
 
 
+class ListsTheIdle(Step):
+    def continue_(self, request):
+        if self.budget:
+            super().continue_(request)
+        else:
+            self.feed(request, 0)
+
+
 class NobodyJoins(Step):
     def admit(self):
         pass
@@ -276,6 +284,7 @@ MUTANTS = {
         Mutant("no blocks, no matter", answer(NoBlocksNoMatter), "yours feeds it all the same"),
         Mutant("stalls", answer(Stalls), "makes the youngest leave; yours waits"),
         Mutant("pushes others out", answer(Pushes), "nobody starts by sending others away"),
+        Mutant("lists the idle", answer(ListsTheIdle), "no (id, 0)"),
         Mutant("nobody joins", answer(NobodyJoins), "whoever waits joins in the same step"),
         Mutant("a static batch", answer(StaticBatch), "yours waits until all are done"),
         Mutant("past the budget", answer(ChunkPastTheBudget), "ends with the budget"),

@@ -190,6 +190,7 @@ class NeverFrees(Right):
     def free(self):
         for block in self.blocks:
             self.pool["references"][block] -= 1
+        self.blocks, self.length = [], 0
 
 
 class FreeForgetsReferences(Right):
@@ -197,6 +198,26 @@ class FreeForgetsReferences(Right):
         for block in self.blocks:
             if self.pool["references"][block] == 1:
                 self.pool["free"].append(block)
+
+
+class FreeKeepsLength(Right):
+    def free(self):
+        length = self.length
+        super().free()
+        self.length = length
+
+
+class FreesToTheFront(Right):
+    def free(self):
+        free = list(self.pool["free"])
+        super().free()
+        self.pool["free"][:] = self.pool["free"][len(free) :] + free
+
+
+class TakesTheLast(Right):
+    def take(self):
+        self.pool["free"].insert(0, self.pool["free"].pop())
+        return super().take()
 
 
 class TooEarly(Right):
@@ -231,6 +252,9 @@ MUTANTS = {
         Mutant("tells nobody", TellsNobody, "tell (from, to)"),
         Mutant("append returns nothing", ReturnsNothing, "append returns a list of (from, to)"),
         Mutant("one number", OneNumber, "a list of pairs"),
+        Mutant("free keeps the length", FreeKeepsLength, "without blocks and of length 0"),
+        Mutant("frees to the front", FreesToTheFront, "goes to the *end* of the line"),
+        Mutant("takes the last", TakesTheLast, "from the front of the line"),
         Mutant("the copy is lost", CopyIsLost, "the copy takes the old block's place"),
         Mutant("the copy at the end", CopyAtTheEnd, "the copy takes the old block's place"),
         Mutant("an eager fork", EagerFork, "a fork takes no block"),

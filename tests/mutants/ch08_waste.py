@@ -103,6 +103,10 @@ MUTANTS = {
         Mutant("used in the end", counted(right, lambda p, o, m, size: (min(size, p + o), min(size, p + o) - p - m,
                                                                         size - min(size, p + o))),
                "tokens still to come are reserved"),
+        Mutant("in another order", counted(right, lambda p, o, m, size: (p + m, size - min(size, p + o), min(
+            size, p + o) - p - m)), "yours swaps the last two"),
+        Mutant("less than nothing", counted(right, lambda p, o, m, size: (p + m, o - m, size - p - o)),
+               "internal falls below 0"),
         Mutant("shares", shares, "count slots, not shares"),
         Mutant("the last alone", last_alone, "yours are the last one's"),
         Mutant("one number", waste_alone, "return 3 things"),

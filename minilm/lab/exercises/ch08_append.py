@@ -57,6 +57,11 @@ def _as_far_as_it_goes(table, pool, count):
     return fits
 
 
+def _takes_what_there_is(table, pool, count):
+    """The mistake of one token after the other, until there is no block."""
+    return all(_append(table, pool, 1) for _ in range(count))
+
+
 def _adds_references(table, pool, count):
     before = len(table["blocks"])
     done = _append(table, pool, count, mark=0)
@@ -78,6 +83,8 @@ WRONG_3 = {
     "the table may have room beyond its tokens already: take what is missing to the blocks that it *has*": _but(
         needed=lambda n, c, have, size: _up(n + c, size) - _up(n, size)),
     "all or nothing: when too few are free, the table and the pool stay as they were": _as_far_as_it_goes,
+    "all or nothing: count first, for when too few are free, nothing may change; yours begins with those there are":
+        _takes_what_there_is,
     "as many as are free are enough; yours wants one more": _but(fits=lambda needed, free: needed < free or not needed),
     "when too few blocks are free, return False and change nothing; yours counts all tokens as fitting": lambda t, p, c:
         _append(t, p, c, needed=lambda n, c, have, size: min(_up(n + c, size) - have, len(p["free"]))),
@@ -114,8 +121,8 @@ class _Appends:
                           f"one after the other {', '.join(map(str, counts))} more")
         plain_ints(table["blocks"], "the table's blocks")
         plain_int(table["length"], "the table's length")
-        return {"returned": said, "blocks": table["blocks"], "length": table["length"], "free": pool["free"],
-                "references": pool["references"]}
+        return {"returned": said if len(said) > 1 else said[0], "blocks": table["blocks"], "length": table["length"],
+                "free": pool["free"], "references": pool["references"]}
 
 
 APPENDS = [

@@ -170,6 +170,8 @@ WRONG_FIND = {
         gap=lambda self, found: False),
     "only the text's last block may be left out, for the token to be computed; yours leaves out more": _but(
         asked=lambda self, tokens: tokens[: -self.size]),
+    "only the text's last block may be left out, and only where the text ends with it; yours always leaves one out":
+        _but(asked=lambda self, tokens: tokens, give=lambda self, found, keys: found[:-1]),
     "find returns the blocks, not their keys": _but(give=lambda self, found, keys: keys[: len(found)]),
     "find returns the list of blocks, not their number": _but(give=lambda self, found, keys: len(found)),
     "find returns all blocks from the first on, as far as they are known; yours is the last one alone": _but(
@@ -209,6 +211,9 @@ class _Finds:
                 blocks, text, accepted = one
                 cache.remember(list(blocks), list(text), accepted)
                 calls.append(f"remember({show(blocks)}, {show(text)}, {accepted})")
+        if any(isinstance(key, int) for key in cache.blocks):
+            raise Failed("self.blocks is {key: block}, as forget needs it; yours is the other way round",
+                         [("input", ", ".join(calls) + ", blocks of 2"), ("self.blocks", show(cache.blocks))])
         self.shown = ", ".join([*calls, f"find({show(tokens)})"]) + ", blocks of 2"
         return cache.find(list(tokens))
 

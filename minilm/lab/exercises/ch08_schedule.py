@@ -43,7 +43,7 @@ def _needs(request, count, size):
 def _schedule(running, waiting, free, budget, size, *, victim=-1, needs=_needs, pending=lambda r: r["text"] - r["held"],
               give=lambda r: r["blocks"], spend=lambda count: count, take=lambda needed: needed, still=True, late=False,
               whole=lambda r, count: r["text"], skip=False, first="running", chunks=True, line=list, room=True,
-              order=list, itself=False, runs=lambda count, text: count, one_in=False):
+              order=list, itself=False, runs=lambda count, text: count, one_in=False, idle=False):
     """The answer, but for one thing."""
     live, work, left = list(running), [], []
 
@@ -67,7 +67,7 @@ def _schedule(running, waiting, free, budget, size, *, victim=-1, needs=_needs, 
         if still and request not in live:
             continue
         count = runs(min(budget, pending(request)), pending(request))
-        if not count:
+        if not count and not idle:
             continue
         needed = needs(request, count, size)
         while needed > free and live and room:
@@ -114,6 +114,7 @@ WRONG_6 = {
     "a running one feeds what is not held yet, text - held; yours feeds its whole text again": _but(
         pending=lambda r: r["text"]),
     "a chunk of a running one's prompt ends with the budget": _but(runs=lambda count, text: text if count else 0),
+    "with no budget left nobody feeds: list those who feed something, no (id, 0)": _but(idle=True),
     "as long as budget and blocks allow, all who wait may start; yours lets in one a step": _but(one_in=True),
     "first come, first served: yours lets the shortest in first": _but(
         line=lambda waiting: sorted(waiting, key=lambda r: r["text"])),
@@ -205,7 +206,8 @@ class _Pair:
         self.answer = answer
 
     def __call__(self, *case):
-        return [list(Part(_Once(self.answer(*case)), NAMES_6, index)()) for index in (0, 1)]
+        value = _Once(self.answer(*case))
+        return tuple(list(Part(value, NAMES_6, index)()) for index in (0, 1))
 
     @property
     def shown(self):

@@ -46,10 +46,13 @@ class Scene:
         """"A+3": three tokens for A;  "A>B": B is forked from A;  "A-": A is freed."""
         for op in script.split():
             self.told.append(op)
+            table, line = self.tables[op[0]], list(self.books()["free"])
             self.do(op[0], op[1], op[2:])
             self.check_lists()
             self.check_books()
             self.check_texts()
+            if op[1] == "-":
+                self.check_freed(op[0], table, line)
 
     def do(self, name, what, rest):
         before, table = self.used(), self.tables[name]
@@ -68,6 +71,7 @@ class Scene:
 
     def append(self, name, table, count, before):
         text, size, old = self.texts[name], self.size, list(table.blocks)
+        line = list(self.books()["free"])
         last, place = divmod(len(text), size)
         owners = sum(old[last] in other.blocks for other in self.tables.values()) if place else 0
         copies = table.append(count)
@@ -92,6 +96,8 @@ class Scene:
         if self.used() - before != need:
             self.fail(f"append takes {need} block{'s' * (need != 1)} here, a copy included; yours takes "
                       f"{self.used() - before}")
+        if list(self.books()["free"]) != line[need:]:
+            self.fail(f"blocks are taken from the front of the line, as in 08.3; here {show(line[:need])} was due")
 
     def check_copies(self, copies, shared, old, last, table):
         if not shared and copies:
@@ -111,6 +117,13 @@ class Scene:
             self.fail("(from, to): the old block comes first; yours would write the new one's rest over the old one")
         if source != old[last] or list(table.blocks)[last] != target:
             self.fail("the copy takes the old block's place in the table, and (from, to) are the old one and the new")
+
+    def check_freed(self, name, table, line):
+        if table.length or list(table.blocks):
+            self.fail(f"after free() table {name} is empty, without blocks and of length 0; yours has blocks "
+                      f"{show(list(table.blocks))} and length {show(table.length)}")
+        if list(self.books()["free"])[: len(line)] != line:
+            self.fail("a block that becomes free goes to the *end* of the line, behind those that are free already")
 
     def check_lists(self):
         for name, table in self.tables.items():

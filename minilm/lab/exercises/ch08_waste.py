@@ -96,6 +96,10 @@ WRONG_1 = {
         shares=lambda p, o, m, size: (p + m, min(size, p + o) - p - m, size - p - m)),
     "the prompt's tokens are held, too: used is prompt + made": _but(
         shares=lambda p, o, m, size: (m, *_shares(p, o, m, size)[1:])),
+    "used, reserved, internal is the order; yours swaps the last two": _but(
+        shares=lambda p, o, m, size: (p + m, size - min(size, p + o), min(size, p + o) - p - m)),
+    "blocks may end before the request does: reserved goes up to the end of the slots taken, or internal falls below "
+    "0": _but(shares=lambda p, o, m, size: (p + m, o - m, size - p - o)),
     "used is what is there now; tokens still to come are reserved": _but(
         shares=lambda p, o, m, size: (min(size, p + o), *_shares(p, o, m, size)[1:])),
     "count slots, not shares of them": lambda *case: tuple(x / sum(_account(*case)) for x in _account(*case)),
