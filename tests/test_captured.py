@@ -146,6 +146,9 @@ def test_a_tree_before_any_text():
         one.branch([-1, -1, 0, 0, 1])
     assert (ours.read([4, 5, 6, 7, 8], cache) - MODEL.read([4, 5, 6, 7, 8], right)).abs().max() < 1e-10
     assert ours.memory.isfinite().all()
+    (one,) = ours.passes.values()
+    sees = one._tree_sees(torch.tensor([0]), one.inputs[2 * one.width + 2 :].view(one.width, -1))
+    assert one.width == 6 and sees[:, :6].diagonal().all() and sees.sum(1).tolist() == [1, 1, 2, 2, 2, 1]
 
 
 def test_passes_are_padded_and_used_again():
@@ -213,6 +216,10 @@ def test_refused():
     new.branch([-1, 1])
     with pytest.raises(ValueError, match="must continue an earlier one"):
         ours.read([1, 2], new)
+    small = ours.new_cache(6, spare=10)
+    small.branch(list(range(-1, 6)))
+    with pytest.raises(ValueError, match="0 tokens held and 7 new ones do not fit into 6 positions"):
+        ours.read([1] * 7, small)
     with pytest.raises(ValueError, match="a tree has at most 256 tokens; spare is 257"):
         Captured(MODEL, spare=257)
     with pytest.raises(ValueError, match="captured on a CUDA device; this model is on cpu"):
@@ -228,6 +235,11 @@ def test_recorded_passes():
         pair = [walk(m.new_cache(spare=80), m.read, 40, seed) for m in (graphs, direct)]
         assert all((a - b).abs().max() < 1e-10 for a, b in zip(*pair, strict=True))
     assert all(one.graph is not None for one in graphs.passes.values())
+    cache = graphs.new_cache()
+    first = graphs.read([1, 2, 3], cache)
+    kept = first.clone()
+    graphs.read([4, 5, 6], cache)
+    assert torch.equal(first, kept)                             # not a view of what the next replay writes over
     for prompt in PROMPTS:
         for name in ("autoregressive", "lookahead", "prompt lookup"):
             assert DECODERS[name](graphs, prompt).tokens == plain(tuple(prompt))
