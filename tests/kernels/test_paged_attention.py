@@ -57,7 +57,7 @@ def check_number_of_splits():
     tree = random_trees(2, 5)
     whole = run(q, *cache, lengths, tree, num_splits=1)
     assert error(whole, oracle(q, k, v, lengths, tree)) <= 1e-5
-    for options in ({"num_splits": 2}, {"num_splits": 9}, {"num_splits": 64}, {"split_size": 32}, {"split_size": 33}):
+    for options in ({"split_size": 33}, {"num_splits": 2}, {"split_size": 32}, {"num_splits": 9}, {"num_splits": 64}):
         assert error(run(q, *cache, lengths, tree, **options), whole.double()) <= 2e-6, options
 
 
