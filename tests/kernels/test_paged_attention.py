@@ -106,6 +106,7 @@ def test_check_holds(check):
     check()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("mutant", mutants.PAGED, ids=str)
 def test_mutant_is_rejected(mutant, monkeypatch):
     """Guards checks that let a wrong kernel pass."""
