@@ -1,4 +1,5 @@
 """What an engine refuses, each with one clear error, before anything else has happened."""
+import os
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from minilm.sampling import Sampling
 from minilm.serving.request import Request
 
 
-def check_engine(model: GPT, proposer: Any, preemption: str, watch: Any, numbers: dict[str, tuple[Any, int]]) -> None:
+def check_engine(model: GPT, proposer: Any, preemption: str, watch: Any, prefix_caching: Any,
+                 numbers: dict[str, tuple[Any, int]]) -> None:
     """numbers[name]: (value, the least it may be)."""
     if not isinstance(model, GPT):
         raise TypeError(f"the engine serves a GPT; it got a {type(model).__name__} (minilm.load gives a model and its "
@@ -23,6 +25,29 @@ def check_engine(model: GPT, proposer: Any, preemption: str, watch: Any, numbers
         check_count(name, value, least)
     if preemption not in ("recompute", "swap"):
         raise ValueError(f'preemption is "recompute" or "swap"; it is {preemption!r}')
+    if not isinstance(prefix_caching, bool):
+        raise TypeError(f"prefix_caching is True or False; it is {prefix_caching!r}")
+    check_memory(model, numbers["num_blocks"][0], numbers["block_size"][0])
+
+
+def check_memory(model: GPT, num_blocks: int, block_size: int) -> None:
+    """Raise ValueError for a pool larger than the device's memory: an allocator may say less, or end the process."""
+    c = model.config
+    block = 2 * c.num_layers * c.num_kv_heads * c.head_size * block_size * model.dtype.itemsize
+    memory = device_memory(model.device)
+    if memory is not None and num_blocks * block > memory:
+        raise ValueError(f"{num_blocks:,} blocks of {block_size} tokens take {num_blocks * block / 2**30:,.1f} GiB, "
+                         f"and {model.device} has {memory / 2**30:,.1f}: at most {memory // block:,} would fit")
+
+
+def device_memory(device: torch.device) -> int | None:
+    """All bytes of the device's memory; None where the system doesn't say."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def check_add(model: GPT, request: Request) -> None:
@@ -41,9 +66,16 @@ def check_add(model: GPT, request: Request) -> None:
     check_count("n", request.n, 1)
     check_count("beams", request.beams, 0)
     check_count("seed", request.seed, 0, 2**63 - 1 - request.n)
-    if request.beams and (request.beams < request.n or not request.sampling.greedy or request.callback is not None):
-        raise ValueError(f"a beam search needs at least n = {request.n} beams, greedy sampling, and no callback: its "
-                         "texts may still change")
+    if not request.beams:
+        return
+    if request.beams < request.n:
+        raise ValueError(f"{request.beams} beams can't give n = {request.n} texts: ask for at least as many beams")
+    if not request.sampling.greedy:
+        raise ValueError("a beam search looks for the likeliest text and draws nothing: leave sampling greedy, or use "
+                         "n without beams to draw several texts")
+    if request.callback is not None:
+        raise ValueError("a beam search can't call back while it runs, since its texts may still change: leave "
+                         "callback out and read the result")
 
 
 def check_size(request: Request, block_size: int, blocks: int, swap_blocks: int | None) -> None:

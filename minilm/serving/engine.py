@@ -40,7 +40,7 @@ class Engine:
                  swap_blocks: int | None = None, prefix_caching: bool = True,
                  watch: Callable[[Step], None] | None = None):
         swap_blocks = num_blocks if swap_blocks is None else swap_blocks
-        check_engine(model, proposer, preemption, watch, {
+        check_engine(model, proposer, preemption, watch, prefix_caching, {
             "num_blocks": (num_blocks, 1), "block_size": (block_size, 1), "max_batch_tokens": (max_batch_tokens, 1),
             "max_drafts": (max_drafts, 0), "swap_blocks": (swap_blocks, 0 if preemption == "recompute" else 1)})
         self.model, self.proposer, self.watch = model, proposer, watch
@@ -85,7 +85,7 @@ class Engine:
     def cancel(self, id: int) -> None:
         """End a request where it is; what it has so far is its result. Raises KeyError for an id that is unknown, and
         ValueError for one that is done."""
-        if id not in self.requests:
+        if not isinstance(id, int) or id not in self.requests:
             raise KeyError(f"there is no request {id!r}; {len(self.requests)} were added, with ids from 0")
         if self.requests[id].done:
             raise ValueError(f"request {id} is done already")

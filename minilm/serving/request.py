@@ -92,7 +92,12 @@ class Request:
         return shared + self.width * (each - shared)
 
     def result(self) -> Generation | list[Generation]:
-        """One generation; a list of them where several were asked for, of beams the best first."""
+        """One generation; a list of them where several were asked for, of beams the best first.
+
+        Raises ValueError while the request still runs.
+        """
+        if not self.done:
+            raise ValueError(f"request {self.id} is not done: call step() or run() until it is, or cancel it")
         best = sorted(self.finished, key=lambda s: -s.score if self.beams else s.index)[: self.n]
         made = [sequence.out.finish() for sequence in best]
         return made[0] if self.n == 1 else made

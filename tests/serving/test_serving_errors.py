@@ -27,6 +27,13 @@ def done_and_cancelled() -> None:
     engine.cancel(0)
 
 
+def asked_too_early() -> None:
+    engine = small()
+    engine.add([1], 4)
+    engine.step()
+    engine.requests[0].result()
+
+
 @pytest.mark.parametrize(("call", "kind", "says"), [
     (lambda: small(num_blocks=0), ValueError, "num_blocks must be a whole number of at least 1; it is 0"),
     (lambda: small(num_blocks=0, preemption="swap"), ValueError, "num_blocks"),
@@ -61,15 +68,19 @@ def done_and_cancelled() -> None:
     (lambda: small().add([1], 4, eos="</s>"), ValueError, "eos must be a whole number from 0 to 96"),
     (lambda: small().add([1], 4, eos=97), ValueError, "eos"),
     (lambda: small().add([1], 4, beams=-1), ValueError, "beams"),
-    (lambda: small().add([1], 4, n=3, beams=2), ValueError, "at least n = 3 beams"),
-    (lambda: small().add([1], 4, WARM, beams=2), ValueError, "greedy sampling"),
-    (lambda: small().add([1], 4, beams=2, callback=print), ValueError, "no callback"),
+    (lambda: small().add([1], 4, n=3, beams=2), ValueError, "2 beams can't give n = 3 texts"),
+    (lambda: small().add([1], 4, WARM, beams=2), ValueError, "leave sampling greedy"),
+    (lambda: small().add([1], 4, beams=2, callback=print), ValueError, "leave callback out"),
     (lambda: small().add([1], 4, callback="print"), TypeError, "(id, sample, new tokens)"),
     (lambda: small().add([1] * 10, 8), ValueError, "may need 5 blocks of 4 tokens, 1 more than the 4 there are"),
     (lambda: small().add([1] * 10, 5, n=4), ValueError, "may need 10 blocks of 4 tokens, 6 more"),
     (lambda: small(preemption="swap", swap_blocks=2).add([1] * 8, 8), ValueError, "2 more than the swap space's 2"),
     (lambda: small().cancel(0), KeyError, "there is no request 0; 0 were added"),
     (lambda: small().cancel("a"), KeyError, "there is no request 'a'"),
+    (lambda: small().cancel([0]), KeyError, "there is no request [0]"),
+    (lambda: small(prefix_caching="no"), TypeError, "prefix_caching is True or False; it is 'no'"),
+    (lambda: small(num_blocks=10**12), ValueError, "1,000,000,000,000 blocks of 4 tokens take"),
+    (asked_too_early, ValueError, "request 0 is not done: call step() or run() until it is"),
     (cancelled_twice, ValueError, "request 0 is done already"),
     (done_and_cancelled, ValueError, "request 0 is done already"),
 ])
