@@ -178,4 +178,5 @@ def _limit(ax, axis: str, value: float, text: str) -> None:
 def _legend(fig, *axes) -> None:
     """Each contestant once, below the chart."""
     handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", fontsize=9, frameon=False,
+               ncols=4 if max(map(len, handles), default=0) < 20 else 3)

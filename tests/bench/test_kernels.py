@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from minilm.bench import kernel_cells, kernel_peers, kernel_report, kernel_timing, kernels, limits
+from minilm.bench import kernel_cells, kernel_peers, kernel_report, kernel_timing, kernels, limits, record
 from minilm.bench.kernel_cells import Attention, Inputs, Rows
 from minilm.bench.kernel_peers import Contestant
 
@@ -293,6 +293,16 @@ def test_all_is_shown():
                   "fixed 256, times the heuristic: geometric mean 2.000",
                   "not timed: absent at B=1 T=4k: not installed", "{'2': True}"):
         assert words in text
+
+
+@pytest.mark.parametrize("name", ["h100_kernels", "h100_flashinfer"])
+def test_recorded_runs_can_be_read(name):
+    """Guards a record that lessons can't draw: rows without raw rounds, an error out of bounds, no versions."""
+    recorded = record.read(name)
+    for row in kernel_report.timed(recorded["rows"]):
+        assert len(row["seconds"]) == recorded["rounds"] and min(row["seconds"]) > 0 and row["error"] <= kernels.BOUND
+    assert recorded["versions"]["flashinfer"] and recorded["machine"]["gpu"]
+    assert "copy 3.0" in kernel_report.show(recorded) or name != "h100_kernels"
 
 
 @pytest.mark.gpu
