@@ -22,7 +22,8 @@ _HOMES = {
     "Tokenizer": "minilm.tokenizer",
     "Generation": "minilm.generation",
 }
-_MODULES = ("model", "cache", "sampling", "tokenizer", "checkpoint", "generation", "decoding", "viz", "lab", "bench")
+_MODULES = ("model", "cache", "sampling", "tokenizer", "checkpoint", "generation", "decoding", "serving",
+            "kernels", "viz", "lab", "bench")
 
 __all__ = [*_HOMES, *_MODULES]
 

@@ -23,13 +23,15 @@ def block_size_chart(waste: Mapping[int, float], mean_held: float, speed: Mappin
     left, right = axes if speed else (axes, None)
     sizes = list(waste)
     left.plot(sizes, [100 * waste[size] for size in sizes], **theme.ours(theme.ORANGE))
-    left.plot(sizes, [100 * waste_formula(size, mean_held) for size in sizes], **theme.paper(theme.ORANGE))
+    left.plot(sizes, [100 * waste_formula(size, mean_held) for size in sizes],
+              **theme.paper(theme.PURPLE) | {"zorder": 5})
     left.axhline(4, **theme.limit())
     theme.label(left, sizes[0], 4, "4 %: the blog's claim", theme.GREY, dy=6, fontsize=8)
     for size in sizes:
-        theme.label(left, size, 100 * waste[size], f"{100 * waste[size]:.1f}", theme.ORANGE, dx=0, dy=9, ha="center",
+        theme.label(left, size, 100 * waste[size], f"{100 * waste[size]:.1f}", theme.ORANGE, dx=-6, dy=6, ha="right",
                     fontsize=8)
-    left.set(xscale="log", xlabel="block size, tokens", ylabel="waste, % of blocks taken", xticks=sizes, ylim=(0, None))
+    left.set(xscale="log", xlabel="block size, tokens", ylabel="waste, % of blocks taken", xticks=sizes,
+             xlim=(sizes[0] * 0.7, None), ylim=(0, 115 * max(waste.values())))
     theme.title(left, "Waste; dashed: the formula")
     if right is not None:
         right.plot(list(speed), list(speed.values()), **theme.ours(theme.BLUE))
@@ -37,7 +39,8 @@ def block_size_chart(waste: Mapping[int, float], mean_held: float, speed: Mappin
         if recorded:
             right.plot(list(recorded), list(recorded.values()), **theme.ours(theme.GREY))
             theme.label(right, list(recorded)[-1], list(recorded.values())[-1], "recorded", theme.GREY)
-        right.set(xscale="log", xlabel="block size, tokens", ylabel="tokens/s", xticks=list(speed), ylim=(0, None))
+        right.set(xscale="log", xlabel="block size, tokens", ylabel="tokens/s", xticks=list(speed),
+                  ylim=(0, 1.1 * max([*speed.values(), *(recorded or {}).values()])))
         theme.title(right, "Speed of the engine")
     for ax in (left, right) if speed else (left,):
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
