@@ -31,7 +31,7 @@ def naive(M: int, N: int) -> list[Sweep]:
 
 
 def fused(M: int, N: int, longest: int | None = None) -> list[Sweep]:
-    """The same in one kernel; a row beyond the `longest` tile (the package's) is walked for m and l, then read again."""
+    """The same in one kernel; a row beyond the `longest` tile (the package's) is walked for m and l, then read."""
     from minilm.kernels.softmax import LONGEST_TILE
 
     if N <= (longest or LONGEST_TILE):
