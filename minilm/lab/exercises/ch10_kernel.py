@@ -1,0 +1,143 @@
+"""Exercise 10.4: the inner loop of FlashAttention, in Triton."""
+
+import math
+
+import torch
+
+from minilm.lab.exercise import Exercise, agree
+from minilm.lab.kernel import empty, launch, memory
+
+LOG2_E = 1.4426950408889634
+
+ex4 = Exercise(
+    "10.4",
+    "The inner loop in Triton",
+    answer="flash_kernel(q, k, v, out, scale, T, S, D, ROWS, TILE, HEAD)",
+    task="all the keys that these queries see, TILE at a time, into m, l and acc",
+    hints=(
+        "One turn of the loop is 10.1, with a load before the scores, a load before the values, and the mask of 10.3 "
+        "in between. tl.dot multiplies two tiles; its inner sizes are HEAD for the scores, TILE for the answer.",
+        "keys = start + tl.arange(0, TILE); load k at keys[:, None] * D + dims[None, :] where keys < S and dims < D, "
+        "else 0. tl.dot(these, k_tile.T, input_precision='ieee') * scale; tl.where(keys <= last_seen, ..., -inf) "
+        "before the maximum. scale holds log2(e): tl.exp2.",
+        "m_new = tl.maximum(m, tl.max(scores, 1)); p = tl.exp2(scores - m_new[:, None]); shrink = tl.exp2(m - m_new); "
+        "l = l * shrink + tl.sum(p, 1); acc = tl.dot(p.to(v_tile.dtype), v_tile, acc * shrink[:, None], "
+        "input_precision='ieee'); m = m_new",
+    ),
+    points=2,
+)
+
+
+def reference(q, k, v, rows, tile):
+    """[T, D], causal"""
+    T, S = len(q), len(k)
+    scores = (q.double() @ k.double().T) * q.shape[1] ** -0.5
+    future = torch.ones(T, S, dtype=torch.bool).triu(S - T + 1)
+    return (scores.masked_fill(future, -torch.inf).softmax(1) @ v.double()).to(q.dtype)
+
+
+def run(answer):
+    """The kernel as a function of q[T, D], k, v[S, D] and the sizes of its tiles."""
+    def attention(q, k, v, rows, tile):
+        (T, D), S = q.shape, len(k)
+        out = empty((T, D), dtype=q.dtype)
+        head = 1 << (D - 1).bit_length()
+        launch(answer, (-(-T // rows),), q=memory(q), k=memory(k), v=memory(v), out=out,
+               scale=D**-0.5 * LOG2_E, T=T, S=S, D=D, ROWS=rows, TILE=tile, HEAD=head)
+        return out.rows("part of out is never written: keep the store at the end as it is",
+                        "you write outside of your rows: keep the store at the end as it is")
+    return attention
+
+
+def _flash(scale=lambda D: D**-0.5, last=lambda i, T, S: S - T + i, sees=lambda key, last: key <= last,
+           l_factor=lambda m, new: (m - new).exp(), factor=lambda m, new: (m - new).exp(), late=False, base=1.0,
+           starts=lambda S, tile: range(0, S, tile), k_start=lambda s: s, v_start=lambda s: s,
+           raised=torch.maximum, top=lambda scores, hidden: hidden.amax(1)):
+    """The answer with one thing changed."""
+    def attention(q, k, v, rows, tile):
+        (T, D), S = q.shape, len(k)
+        pad = lambda x: torch.cat((x.float(), torch.zeros(tile, D)))            # noqa: E731
+        k_long, v_long = pad(k), pad(v)
+        last_seen = last(torch.arange(T), T, S)
+        m, l, acc = torch.full((T,), -torch.inf), torch.zeros(T), torch.zeros(T, D)
+        for start in starts(S, tile):
+            scores = q.float() @ k_long[k_start(start): k_start(start) + tile].T * scale(D) * base
+            places = start + torch.arange(tile)
+            seen = sees(places[None, :], last_seen[:, None]) & (places < S)
+            if not seen.any():
+                continue
+            hidden = scores.masked_fill(~seen, -torch.inf)
+            new = raised(m, top(scores, hidden))
+            p = (hidden - new[:, None]).exp()
+            value = v_long[v_start(start): v_start(start) + tile]
+            by_l, by = l_factor(m, new), factor(m, new)[:, None]
+            l, acc = ((l + p.sum(1)) * by_l, (acc + p @ value) * by) if late else (
+                l * by_l + p.sum(1), acc * by + p @ value)
+            m = new
+        return (acc / l[:, None]).to(q.dtype)
+    return attention
+
+
+def one(m, new):
+    return torch.ones_like(m)
+
+
+WRONG_4 = {
+    "the accumulator is not corrected when m rises: acc * shrink[:, None]": _flash(factor=one),
+    "l is not corrected when m rises: l * shrink": _flash(l_factor=one),
+    "neither l nor acc is corrected when m rises: multiply both by exp2(m - m_new)": _flash(l_factor=one, factor=one),
+    "the new tile is corrected as well; it is measured against the new maximum already": _flash(late=True),
+    "the causal mask is missing: a query sees no key past last_seen": _flash(sees=lambda key, last: key > -1),
+    "a query doesn't see its own key: keys <= last_seen, not <": _flash(sees=lambda key, last: key < last),
+    "the cached prefix is forgotten: compare with last_seen = S - T + rows, not with rows": _flash(
+        last=lambda i, T, S: i),
+    "the scale is missing": _flash(scale=lambda D: math.log(2)),
+    "scale holds log2(e), so the exponential is tl.exp2: with tl.exp every score is 1.44 times too large": _flash(
+        base=LOG2_E),
+    "only the first tile is read: for start in range(0, S, TILE)": _flash(starts=lambda S, tile: range(0, tile, tile)),
+    "only whole tiles are read: the last one may be ragged": _flash(
+        starts=lambda S, tile: range(0, S // tile * tile, tile)),
+    "the keys are always those of the first tile: keys = start + tl.arange(0, TILE)": _flash(k_start=lambda s: 0),
+    "the values are always those of the first tile: v is loaded at the same places as k": _flash(v_start=lambda s: 0),
+    "m is the last tile's maximum, not the largest so far: tl.maximum(m, tl.max(scores, 1))": _flash(
+        raised=lambda m, tile: tile),
+    "the maximum is taken before the mask: a large hidden score then pushes all that is seen to 0": _flash(
+        top=lambda scores, hidden: scores.amax(1)),
+}
+
+
+def qkv(T, S, D, size=1.0, slope=0.0, dtype=torch.float32):
+    """The same numbers on every machine; slope > 0: later keys score higher."""
+    def wave(n, speed):
+        return torch.sin(torch.arange(n * D, dtype=torch.float32) * speed).reshape(n, D)
+    rise = slope * torch.arange(S, dtype=torch.float32)[:, None]
+    return tuple(x.to(dtype) for x in (wave(T, 1.7) * size + 0.5, wave(S, 2.3) + rise, wave(S, 0.7)))
+
+
+@ex4.check("one tile", mistake="scores, mask, maximum, exp2, sums")
+def _(answer):
+    agree(run(answer), reference, [(*qkv(1, 4, 16), 4, 4), (*qkv(4, 4, 16), 4, 4), (*qkv(4, 8, 16, 2.0), 4, 8)],
+          wrong=WRONG_4)
+
+
+@ex4.check("several tiles", mistake="l and acc are multiplied by exp2(m - m_new), then the tile's sums are added")
+def _(answer):
+    agree(run(answer), reference, [(*qkv(4, 8, 16, slope=0.2), 4, 4), (*qkv(8, 8, 16, 3.0), 4, 4),
+                                   (*qkv(8, 16, 16, 2.0, -0.2), 8, 4)], wrong=WRONG_4)
+
+
+@ex4.check("ragged ends, and a head of 80", mistake="keys < S and dims < D in both loads")
+def _(answer):
+    agree(run(answer), reference, [(*qkv(3, 7, 16, 2.0), 4, 4), (*qkv(5, 11, 16, 2.0), 8, 4),
+                                   (*qkv(5, 17, 80, slope=0.05), 16, 16), (*qkv(1, 18, 48), 4, 16)], wrong=WRONG_4)
+
+
+@ex4.check("scores of ±10,000", mistake="hide what is not seen before the maximum is taken")
+def _(answer):
+    agree(run(answer), reference, [(*qkv(4, 8, 16, slope=800.0), 4, 4), (*qkv(4, 8, 16, slope=-800.0), 4, 4)],
+          wrong=WRONG_4)
+
+
+@ex4.check("float16", mistake="p.to(v_tile.dtype) before the second tl.dot: both tiles of a product have one dtype")
+def _(answer):
+    agree(run(answer), reference, [(*qkv(4, 8, 16, dtype=torch.float16), 4, 8)], wrong=WRONG_4, tol=4e-3)
