@@ -15,6 +15,7 @@ from pathlib import Path
 
 from minilm.setup import ROOT, VENV, SetupError, Steps, venv_python
 
+LANES = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]  # a file of tests at a time on each core
 CELL_TIMEOUT = 300  # seconds: a dead kernel is seen only when this runs out
 NBGRADER = ("formgrader", "validate_assignment", "assignment_list", "course_list")  # its server extensions
 _HAS_CUDA = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 1)"
@@ -157,7 +158,7 @@ def checks(root: Path = ROOT, venv: Path = VENV) -> list[tuple[str, list[str]]]:
             plan.append((f"Notebooks: {folder}/, executed and compared with their stored outputs",
                          [python, "-m", "pytest", "--nbval", "--nbval-current-env", "--nbval-sanitize-with",
                           "tests/nbval_sanitize.cfg", "--nbval-cell-timeout", str(CELL_TIMEOUT), f"{folder}/"]))
-    return [*plan, ("Tests: tests/", [python, "-m", "pytest", "tests/"])]
+    return [*plan, ("Tests: tests/", [python, "-m", "pytest", *LANES, "tests/"])]
 
 
 def count_checks() -> int:
