@@ -8,7 +8,8 @@ from mutants import Mutant
 
 def flash(says, end="S", keys="start + tl.arange(0, TILE)", v_keys="keys", scale="* scale", seen="keys[None, :] <= "
           "last_seen[:, None]", before="", m_new="tl.maximum(m, tl.max(scores, 1))", exp="tl.exp2",
-          l_new="l * shrink + tl.sum(p, 1)", acc_new="acc * shrink[:, None] + product"):
+          l_new="l * shrink + tl.sum(p, 1)", acc_new="acc * shrink[:, None] + product",
+          k_there="(keys < S)[:, None] & (dims < D)[None, :]", v_there="(keys < S)[:, None] & (dims < D)[None, :]"):
     """The answer with one expression changed; its source goes where Triton reads it."""
     source = f'''@triton.jit
 def flash_kernel(q, k, v, out, scale, T, S, D, ROWS: tl.constexpr, TILE: tl.constexpr, HEAD: tl.constexpr):
@@ -21,7 +22,7 @@ def flash_kernel(q, k, v, out, scale, T, S, D, ROWS: tl.constexpr, TILE: tl.cons
     acc = tl.zeros((ROWS, HEAD), tl.float32)
     for start in range(0, {end}, TILE):
         keys = {keys}
-        there = (keys < S)[:, None] & (dims < D)[None, :]
+        there = {k_there}
         k_tile = tl.load(k + keys[:, None] * D + dims[None, :], mask=there, other=0.0)
         scores = tl.dot(these, k_tile.T, input_precision="ieee") {scale}
         keys = start + tl.arange(0, TILE)
@@ -31,7 +32,7 @@ def flash_kernel(q, k, v, out, scale, T, S, D, ROWS: tl.constexpr, TILE: tl.cons
         p = {exp}(scores - m_new[:, None])
         shrink = {exp}(m - m_new)
         keys = {v_keys}
-        there = (keys < S)[:, None] & (dims < D)[None, :]
+        there = {v_there}
         v_tile = tl.load(v + keys[:, None] * D + dims[None, :], mask=there, other=0.0)
         product = tl.dot(p.to(v_tile.dtype), v_tile, input_precision="ieee")
         l = {l_new}
@@ -69,5 +70,9 @@ MUTANTS = {
         wrong("last maximum", "not the largest so far", m_new="tl.max(scores, 1)"),
         wrong("maximum before the mask", "maximum is taken before", before="top = tl.max(scores, 1)",
               m_new="tl.maximum(m, top)"),
+        wrong("values without a mask", "v is read past its S rows", v_there="keys[:, None] >= 0"),
+        wrong("no mask at all", "v is read past its S rows", v_there="keys[:, None] >= 0",
+              k_there="keys[:, None] >= 0"),
+        wrong("keys without the head's mask", "k is read past a row's D numbers", k_there="(keys < S)[:, None]"),
     ],
 }

@@ -42,11 +42,29 @@ def run(answer):
         (T, D), S = q.shape, len(k)
         out = empty((T, D), dtype=q.dtype)
         head = 1 << (D - 1).bit_length()
-        launch(answer, (-(-T // rows),), q=memory(q), k=memory(k), v=memory(v), out=out,
+        launch(answer, (-(-T // rows),), q=memory(q), k=_nan_behind(k), v=_nan_behind(v), out=out,
                scale=D**-0.5 * LOG2_E, T=T, S=S, D=D, ROWS=rows, TILE=tile, HEAD=head)
         return out.rows("part of out is never written: keep the store at the end as it is",
                         "you write outside of your rows: keep the store at the end as it is")
     return attention
+
+
+def _nan_behind(x):
+    """x in memory; what stands past its end is NaN: read without a mask it shows, even times zero."""
+    laid = memory(x)
+    laid.flat[x.numel():] = torch.nan
+    return laid
+
+
+def _nan_values(q, k, v, rows, tile):
+    return torch.full_like(q, torch.nan) if len(k) % tile else reference(q, k, v, rows, tile)
+
+
+def _nan_keys(q, k, v, rows, tile):
+    out = reference(q, k, v, rows, tile)
+    if q.shape[1] & (q.shape[1] - 1):
+        out[-1] = torch.nan                                             # the one query that sees the last key
+    return out
 
 
 def _flash(scale=lambda D: D**-0.5, last=lambda i, T, S: S - T + i, sees=lambda key, last: key <= last,
@@ -83,6 +101,8 @@ def one(m, new):
 
 
 WRONG_4 = {
+    "v is read past its S rows, where NaN stands here, and 0 · NaN is NaN: mask keys < S, other=0.0": _nan_values,
+    "k is read past a row's D numbers, where NaN stands here, and 0 · NaN is NaN: mask dims < D, other=0.0": _nan_keys,
     "the accumulator is not corrected when m rises: acc * shrink[:, None]": _flash(factor=one),
     "l is not corrected when m rises: l * shrink": _flash(l_factor=one),
     "neither l nor acc is corrected when m rises: multiply both by exp2(m - m_new)": _flash(l_factor=one, factor=one),
