@@ -312,8 +312,8 @@ def test_reading_never_runs(make_notebook):
 
 @pytest.mark.parametrize("value", [
     None, True, 3, 2.5, float("inf"), "text", [1, [2.0, None]], (1, "a"), {"k": (1, 2)}, {1, 2}, torch.float32,
-    torch.arange(6).reshape(2, 3), torch.tensor(2.5, dtype=torch.bfloat16), torch.empty(0, 3), (torch.arange(12) / 7).reshape(3, 4).T,
-    torch.tensor([True, False]),
+    torch.arange(6).reshape(2, 3), torch.tensor(2.5, dtype=torch.bfloat16), torch.empty(0, 3),
+    (torch.arange(12) / 7).reshape(3, 4).T, torch.tensor([True, False]),
 ], ids=repr)
 def test_plain_values_cross_unchanged(value):
     """Guards an honest answer that is marked wrong for how it travelled."""
