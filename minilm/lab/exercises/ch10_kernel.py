@@ -127,7 +127,8 @@ WRONG_4 = {
 
 
 def qkv(T, S, D, size=1.0, slope=0.0, dtype=torch.float32):
-    """The same numbers on every machine; slope > 0: later keys score higher."""
+    """The same numbers on every machine; slope > 0: later keys score higher. Tiles below have 16 or more a side, since
+    a GPU's matrix units take no fewer."""
     def wave(n, speed):
         return torch.sin(torch.arange(n * D, dtype=torch.float32) * speed).reshape(n, D)
     rise = slope * torch.arange(S, dtype=torch.float32)[:, None]
@@ -136,28 +137,28 @@ def qkv(T, S, D, size=1.0, slope=0.0, dtype=torch.float32):
 
 @ex4.check("one tile", mistake="scores, mask, maximum, exp2, sums")
 def _(answer):
-    agree(run(answer), reference, [(*qkv(1, 4, 16), 4, 4), (*qkv(4, 4, 16), 4, 4), (*qkv(4, 8, 16, 2.0), 4, 8)],
-          wrong=WRONG_4)
+    agree(run(answer), reference, [(*qkv(1, 16, 16), 16, 16), (*qkv(16, 16, 16), 16, 16),
+                                   (*qkv(16, 32, 16, 2.0), 16, 32)], wrong=WRONG_4)
 
 
 @ex4.check("several tiles", mistake="l and acc are multiplied by exp2(m - m_new), then the tile's sums are added")
 def _(answer):
-    agree(run(answer), reference, [(*qkv(4, 8, 16, slope=0.2), 4, 4), (*qkv(8, 8, 16, 3.0), 4, 4),
-                                   (*qkv(8, 16, 16, 2.0, -0.2), 8, 4)], wrong=WRONG_4)
+    agree(run(answer), reference, [(*qkv(16, 32, 16, slope=0.05), 16, 16), (*qkv(32, 32, 16, 3.0), 16, 16),
+                                   (*qkv(32, 64, 16, 2.0, -0.05), 32, 16)], wrong=WRONG_4)
 
 
 @ex4.check("ragged ends, and a head of 80", mistake="keys < S and dims < D in both loads")
 def _(answer):
-    agree(run(answer), reference, [(*qkv(3, 7, 16, 2.0), 4, 4), (*qkv(5, 11, 16, 2.0), 8, 4),
-                                   (*qkv(5, 17, 80, slope=0.05), 16, 16), (*qkv(1, 18, 48), 4, 16)], wrong=WRONG_4)
+    agree(run(answer), reference, [(*qkv(3, 23, 16, 2.0), 16, 16), (*qkv(5, 43, 16, 2.0), 16, 16),
+                                   (*qkv(5, 17, 80, slope=0.05), 16, 16), (*qkv(1, 18, 48), 16, 16)], wrong=WRONG_4)
 
 
 @ex4.check("scores of ±10,000", mistake="hide what is not seen before the maximum is taken")
 def _(answer):
-    agree(run(answer), reference, [(*qkv(4, 8, 16, slope=800.0), 4, 4), (*qkv(4, 8, 16, slope=-800.0), 4, 4)],
+    agree(run(answer), reference, [(*qkv(16, 32, 16, slope=200.0), 16, 16), (*qkv(16, 32, 16, slope=-200.0), 16, 16)],
           wrong=WRONG_4)
 
 
 @ex4.check("float16", mistake="p.to(v_tile.dtype) before the second tl.dot: both tiles of a product have one dtype")
 def _(answer):
-    agree(run(answer), reference, [(*qkv(4, 8, 16, dtype=torch.float16), 4, 8)], wrong=WRONG_4, tol=4e-3)
+    agree(run(answer), reference, [(*qkv(16, 32, 16, dtype=torch.float16), 16, 32)], wrong=WRONG_4, tol=4e-3)
