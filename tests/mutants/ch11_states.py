@@ -1,0 +1,195 @@
+"""Wrong answers to 11.1, 11.2 and 11.3: the merge, the states of split-KV attention, the number of splits."""
+import math
+
+import torch
+
+from mutants import Mutant
+
+# --- 11.1 ------------------------------------------------------------------------------------------------------------
+
+
+def mean(a, b):
+    return (a[0] + b[0]) / 2, torch.logaddexp(a[1], b[1])
+
+
+def adds_logarithms(a, b):
+    lse = a[1] + b[1]
+    return sum(torch.where((w := (part - lse).exp()[:, None]) > 0, out * w, 0) for out, part in (a, b)), lse
+
+
+def larger_lse(a, b):
+    lse = torch.logaddexp(a[1], b[1])
+    parts = [torch.where((w := (part - lse).exp()[:, None]) > 0, out * w, 0) for out, part in (a, b)]
+    return parts[0] + parts[1], torch.maximum(a[1], b[1])
+
+
+def overflows(a, b):
+    lse = (a[1].exp() + b[1].exp()).log()
+    return sum(torch.where((w := (part - lse).exp()[:, None]) > 0, out * w, 0) for out, part in (a, b)), lse
+
+
+def not_divided(a, b):
+    return a[0] * a[1].exp()[:, None] + b[0] * b[1].exp()[:, None], torch.logaddexp(a[1], b[1])
+
+
+def exchanged(a, b):
+    lse = torch.logaddexp(a[1], b[1])
+    return a[0] * (b[1] - lse).exp()[:, None] + b[0] * (a[1] - lse).exp()[:, None], lse
+
+
+def plain(a, b):
+    """Empty states' outputs are cleaned, but the weights are NaN for nothing and nothing."""
+    lse = torch.logaddexp(a[1], b[1])
+    return sum(torch.where((part > -math.inf)[:, None], out, 0) * (part - lse).exp()[:, None]
+               for out, part in (a, b)), lse
+
+
+def guarded_base_only(a, b):
+    """0 times NaN."""
+    lse = torch.logaddexp(a[1], b[1])
+    base = torch.where(lse > -math.inf, lse, 0.0)
+    return a[0] * (a[1] - base).exp()[:, None] + b[0] * (b[1] - base).exp()[:, None], lse
+
+
+# --- 11.2 ------------------------------------------------------------------------------------------------------------
+
+
+def attention(q, k, v, lengths, n, *, size=None, least=0, head=None, scale=True, log=True, divide=True, empty=-math.inf,
+              past=False):
+    """Split attention, a head at a time; options switch mistakes on."""
+    (B, H, D), (K, S) = q.shape, k.shape[1:3]
+    outs, lses = torch.zeros(n, B, H, D, dtype=q.dtype), torch.full((n, B, H), empty, dtype=q.dtype)
+    for b in range(B):
+        length = int(lengths[b])
+        step = size(length, n, S) if size else math.ceil(length / n)
+        for i in range(n):
+            first, last = i * step, (i + 1) * step if past else min((i + 1) * step, length)
+            for h in range(H):
+                if first < last:
+                    kv = head(h, H, K) if head else h // (H // K)
+                    scores = k[b, kv, first:last] @ q[b, h] * (D**-0.5 if scale else 1.0)
+                    weights = scores.softmax(0) if divide else scores.exp()
+                    outs[i, b, h] = weights @ v[b, kv, first:last]
+                    lses[i, b, h] = scores.logsumexp(0) if log else scores.exp().sum()
+    return outs, lses
+
+
+def shares_of_room(q, k, v, lengths, num_splits):
+    return attention(q, k, v, lengths, num_splits, size=lambda length, n, S: math.ceil(S / n))
+
+
+def rounds_down(q, k, v, lengths, num_splits):
+    return attention(q, k, v, lengths, num_splits, size=lambda length, n, S: length // n)
+
+
+def wrong_heads(q, k, v, lengths, num_splits):
+    return attention(q, k, v, lengths, num_splits, head=lambda h, H, K: h % K)
+
+
+def unscaled(q, k, v, lengths, num_splits):
+    return attention(q, k, v, lengths, num_splits, scale=False)
+
+
+def sums(q, k, v, lengths, num_splits):
+    return attention(q, k, v, lengths, num_splits, log=False)
+
+
+def undivided(q, k, v, lengths, num_splits):
+    return attention(q, k, v, lengths, num_splits, divide=False)
+
+
+def zero_lse(q, k, v, lengths, num_splits):
+    return attention(q, k, v, lengths, num_splits, empty=0.0)
+
+
+def past_the_end(q, k, v, lengths, num_splits):
+    return attention(q, k, v, lengths, num_splits, past=True)
+
+
+# --- 11.3 ------------------------------------------------------------------------------------------------------------
+
+
+def count(lengths, kv_heads, processors, tile, split_size, *, fixed=None, first=None, share=0.8, worth=True, best=False,
+          absolute=False):
+    if split_size is not None:
+        return fixed(lengths, split_size) if fixed else [max(1, math.ceil(n / split_size)) for n in lengths]
+    programs = len(lengths) if first == "rows" else len(lengths) * kv_heads
+    if programs >= share * processors:
+        return [1] * len(lengths)
+    tiles = math.ceil(max(lengths) / tile)
+    fill = {n: programs * n / (math.ceil(programs * n / processors) * processors)
+            for n in range(1, min(tiles, processors) + 1)
+            if not worth or n == 1 or math.ceil(tiles / n) != math.ceil(tiles / (n - 1))}
+    if best:
+        return [max(fill, key=lambda n: (fill[n], -n))] * len(lengths)
+    bound = 0.85 if absolute else 0.85 * max(fill.values())
+    return [next((n for n in fill if fill[n] >= bound), max(fill))] * len(lengths)
+
+
+def longest_for_all(lengths, kv_heads, processors, tile, split_size=None):
+    return count(lengths, kv_heads, processors, tile, split_size,
+                 fixed=lambda ns, size: [max(1, math.ceil(max(ns) / size))] * len(ns))
+
+
+def floor_of_sizes(lengths, kv_heads, processors, tile, split_size=None):
+    return count(lengths, kv_heads, processors, tile, split_size,
+                 fixed=lambda ns, size: [max(1, n // size) for n in ns])
+
+
+def none_at_all(lengths, kv_heads, processors, tile, split_size=None):
+    return count(lengths, kv_heads, processors, tile, split_size,
+                 fixed=lambda ns, size: [math.ceil(n / size) for n in ns])
+
+
+def rows_only(lengths, kv_heads, processors, tile, split_size=None):
+    return count(lengths, kv_heads, processors, tile, split_size, first="rows")
+
+
+def always_splits(lengths, kv_heads, processors, tile, split_size=None):
+    return count(lengths, kv_heads, processors, tile, split_size, share=math.inf)
+
+
+def fullest(lengths, kv_heads, processors, tile, split_size=None):
+    return count(lengths, kv_heads, processors, tile, split_size, best=True)
+
+
+def absolute(lengths, kv_heads, processors, tile, split_size=None):
+    return count(lengths, kv_heads, processors, tile, split_size, absolute=True)
+
+
+def any_number(lengths, kv_heads, processors, tile, split_size=None):
+    return count(lengths, kv_heads, processors, tile, split_size, worth=False)
+
+
+MUTANTS = {
+    "11.1": [
+        Mutant("mean of the outputs", mean, "the mean of the two outputs"),
+        Mutant("adds the logarithms", adds_logarithms, "the masses add up, not their logarithms"),
+        Mutant("larger lse", larger_lse, "the merged state must weigh as much as both"),
+        Mutant("overflows", overflows, "exp(lse) overflows"),
+        Mutant("not divided", not_divided, "is not divided"),
+        Mutant("shares exchanged", exchanged, "the shares are exchanged"),
+        Mutant("NaN of nothing", plain, "two states of no keys"),
+        Mutant("zero times NaN", guarded_base_only, "0 · NaN is NaN"),
+    ],
+    "11.2": [
+        Mutant("shares of S", shares_of_room, "yours are shares of S"),
+        Mutant("rounds down", rounds_down, "leave the last ones out"),
+        Mutant("h % K", wrong_heads, "yours is h % K"),
+        Mutant("no scale", unscaled, "scores are divided by √D"),
+        Mutant("sums in place of logarithms", sums, "not their logarithms"),
+        Mutant("not divided", undivided, "not divided by their sum"),
+        Mutant("lse 0 of an empty split", zero_lse, "lse must be -inf"),
+        Mutant("past the end", past_the_end, "keys past the row's length take part"),
+    ],
+    "11.3": [
+        Mutant("the longest row's number", longest_for_all, "the longest row's number for all"),
+        Mutant("rounds down", floor_of_sizes, "round up"),
+        Mutant("0 splits", none_at_all, "at least 1"),
+        Mutant("rows only", rows_only, "yours counts the rows only"),
+        Mutant("always splits", always_splits, "nothing is split"),
+        Mutant("the fullest", fullest, "the fullest of all"),
+        Mutant("0.85 itself", absolute, "not a fill of 0.85"),
+        Mutant("any number", any_number, "is no choice"),
+    ],
+}
