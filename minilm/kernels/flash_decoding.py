@@ -17,7 +17,7 @@ def flash_decoding(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, num_spli
     """softmax(q kᵀ / sqrt(D)) v for one token a sequence: q[B, H, D], k and v[B, K, S, D], lengths[B] -> [B, H, D].
 
     lengths: int32 or int64, keys of each row that count, from 0 (that row gives zeros) to S; it stays on the device.
-    num_splits: into how many splits each row's keys are cut; None chooses it from the shapes (`splits.num_splits`).
+    num_splits: into how many splits each row's keys are cut; None chooses it from the shapes (`splits.choose_splits`).
     split_size: or else, how many keys a split has; then a row's result is bitwise the same in every batch.
     Raises ValueError or TypeError for shapes, dtypes, devices or head sizes that don't fit.
     """
