@@ -29,7 +29,7 @@ class FullAttention:
         self.max_positions = max_positions
 
     def begin(self, num_tokens: int) -> Tensor:
-        _check_room(0, num_tokens, self.max_positions)
+        check_room(0, num_tokens, self.max_positions)
         return torch.arange(num_tokens)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -81,12 +81,12 @@ class KVCache:
         if self._parents is not None:
             depths, sees = ancestry(self._parents)
             self._parents = None
-            _check_room(self.length, int(depths.max()) + 1, self.capacity)
-            _check_room(self.length, num_tokens, self.capacity + self.spare)
+            check_room(self.length, int(depths.max()) + 1, self.capacity)
+            check_room(self.length, num_tokens, self.capacity + self.spare)
             self._mask = torch.ones(num_tokens, end, dtype=torch.bool, device=device)
             self._mask[:, self.length :] = sees
             return self.length + depths.to(device)
-        _check_room(self.length, num_tokens, self.capacity)
+        check_room(self.length, num_tokens, self.capacity)
         if num_tokens > 1 and self.length > 0:      # new token i sees all the old ones and the new ones up to i
             self._mask = torch.ones(num_tokens, end, dtype=torch.bool, device=device).tril(self.length)
         return torch.arange(self.length, end, device=device)
@@ -155,7 +155,7 @@ def ancestry(parents: list[int]) -> tuple[Tensor, Tensor]:
     return lengths - 1, sees
 
 
-def _check_room(held: int, new: int, room: int) -> None:
+def check_room(held: int, new: int, room: int) -> None:
     if new < 1:
         raise ValueError("the prompt is empty: give at least one token")
     if held + new > room:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minilm.cache import Cache, KVCache, _check_room
+from minilm.cache import Cache, KVCache, check_room
 from minilm.kernels.few_tokens import FewTokens
 from minilm.model import GPT, GPTConfig
 
@@ -42,11 +42,11 @@ class StaticCache(KVCache):
     def take_layout(self, num_tokens: int) -> "Layout | None":
         """The tree that the next tokens are, None for a chain; see `branch`. Raises ValueError when they don't fit."""
         parents, self._parents = self._parents, None
-        _check_room(self.length, num_tokens, self.capacity + (0 if parents is None else self.spare))
+        check_room(self.length, num_tokens, self.capacity + (0 if parents is None else self.spare))
         if parents is None:
             return None
         self._layout.turn_into(parents)
-        _check_room(self.length, max(self._layout.depths) + 1, self.capacity)
+        check_room(self.length, max(self._layout.depths) + 1, self.capacity)
         return self._layout
 
     def keep(self, length: int, tokens: list[int]) -> None:

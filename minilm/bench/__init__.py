@@ -22,6 +22,7 @@
 `results/` holds recorded runs.
 """
 import argparse
+import importlib
 
 ROUNDS = 7
 # Each benchmark and the options that mean something to it; --record goes with all.
@@ -29,6 +30,10 @@ BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "dev
               "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"), "lossless": ("model",),
               "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "captured": ("rounds",),
               "trie": ("model", "rounds")}
+# Those that `measure(model, rounds=...)` and `show` say all of, and where they are.
+PLAIN = {"linear": "few_rows", "speculative": "speculative", "lookahead": "lookahead_steps", "trie": "trie",
+         "serving": "serving", "captured": "captured", "kernels": "kernels"}
+ON_GPU = ("captured", "kernels")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """`minilm bench`: measure, print, and record if asked to. Raises ValueError for an option that has no meaning."""
     check_options(args)
-    rounds, device = ROUNDS if args.rounds is None else args.rounds, args.device or "cpu"
+    rounds = ROUNDS if args.rounds is None else args.rounds
+    device = args.device or ("cuda" if args.what in ON_GPU else "cpu")
     if args.what == "limits":
         from minilm.bench import limits as benchmark
         found = benchmark.measure(device, repeats=rounds)
@@ -54,10 +60,6 @@ def run(args: argparse.Namespace) -> int:
         models = args.model or ["minilm-14m", "smollm2-135m-instruct"]
         measured = benchmark.measure(models, rounds=rounds, device=device)
         shown = benchmark.show(measured)
-    elif args.what == "linear":
-        from minilm.bench import few_rows as benchmark
-        measured = benchmark.measure(rounds=rounds)
-        shown = benchmark.show(measured)
     elif args.what == "exit-losses":
         from minilm.bench import exits as benchmark
         measured = benchmark.measure_losses()
@@ -66,31 +68,10 @@ def run(args: argparse.Namespace) -> int:
         from minilm.bench import exits as benchmark
         measured = benchmark.measure_speed(rounds=rounds)
         shown = benchmark.show(measured)
-    elif args.what == "speculative":
-        from minilm.bench import speculative as benchmark
-        measured = benchmark.measure(*args.model or [], rounds=rounds)
-        shown = benchmark.show(measured)
-    elif args.what == "lookahead":
-        from minilm.bench import lookahead_steps as benchmark
-        measured = benchmark.measure()
-        shown = benchmark.show(measured)
-    elif args.what == "trie":
-        from minilm.bench import trie as benchmark
-        measured = benchmark.measure(*args.model or [], rounds=rounds)
-        shown = benchmark.show(measured)
-    elif args.what == "serving":
-        from minilm.bench import serving as benchmark
-        measured = benchmark.measure(rounds=rounds)
-        shown = benchmark.show(measured)
-    elif args.what == "captured":
-        from minilm.bench import captured as benchmark
-        device = "cuda"
-        measured = benchmark.measure(rounds=rounds)
-        shown = benchmark.show(measured)
-    elif args.what == "kernels":
-        from minilm.bench import kernels as benchmark
-        device = "cuda"
-        measured = benchmark.measure(rounds=rounds)
+    elif args.what in PLAIN:
+        benchmark = importlib.import_module(f"minilm.bench.{PLAIN[args.what]}")
+        timed = {"rounds": rounds} if "rounds" in BENCHMARKS[args.what] else {}
+        measured = benchmark.measure(*args.model or [], **timed)
         shown = benchmark.show(measured)
     else:
         from minilm.bench import lossless as benchmark

@@ -19,7 +19,8 @@ from minilm.decoding import autoregressive, lookahead, speculative
 from minilm.decoding.proposers import DraftModel
 from minilm.generation import Generation
 from minilm.model import GPT
-from minilm.race import counted, first_difference, rotated
+from minilm.race import first_difference, rotated
+from minilm.text import counted
 from minilm.tokenizer import Tokenizer
 
 EAGER, PLAIN = "autoregressive, eager", "autoregressive, graphs"

@@ -16,6 +16,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from minilm.checks import check_count
+
 State = tuple[Tensor, Tensor]       # (output[..., D], log-sum-exp[...], natural logarithm)
 
 
@@ -47,7 +49,8 @@ def fa2_num_splits(programs: int, processors: int, tiles: int, most: int = 128) 
     once (FlashAttention-2 counts each multiprocessor twice). tiles: tiles of keys that can be shared out.
     With 48 programs on 108 multiprocessors: 2 splits fill 96 of 108, 0.89, and 3 splits 144 of 216, 0.67. So it says 2.
     """
-    _positive(programs=programs, processors=processors, tiles=tiles, most=most)
+    for name, number in (("programs", programs), ("processors", processors), ("tiles", tiles), ("most", most)):
+        check_count(name, number, 1)
     if programs >= 0.8 * processors:
         return 1
     most = min(most, processors, tiles)
@@ -65,7 +68,8 @@ def choose_splits(programs: int, keys: int, processors: int, most_keys: int = 16
     Measured on one H100, 8 key-value heads of 4096 keys: 16 splits, as here, 11.0 µs; 32, which FlashAttention-2's rule
     makes of two programs to a multiprocessor, 12.8 µs.
     """
-    _positive(programs=programs, keys=keys, processors=processors, most_keys=most_keys)
+    for name, number in (("programs", programs), ("keys", keys), ("processors", processors), ("most_keys", most_keys)):
+        check_count(name, number, 1)
     return max(processors // programs, _ceil(keys, most_keys))
 
 
@@ -78,15 +82,10 @@ def _ceil(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def _positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}")
-
-
 def check_split(num_splits: int | None, split_size: int | None) -> None:
     """At most one of the two is given, and it is a whole number of at least 1."""
     if num_splits is not None and split_size is not None:
         raise ValueError("give num_splits or split_size, not both")
-    _positive(**{name: number for name, number in (("num_splits", num_splits), ("split_size", split_size))
-                 if number is not None})
+    for name, number in (("num_splits", num_splits), ("split_size", split_size)):
+        if number is not None:
+            check_count(name, number, 1)

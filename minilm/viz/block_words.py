@@ -1,6 +1,6 @@
 """What a step did to the blocks, and why, in words: the captions of `block_view`."""
-from html import escape
 
+from minilm.text import counted
 from minilm.viz import theme
 from minilm.viz.block_trace import Shot, Table
 
@@ -35,17 +35,17 @@ def _left(before: Shot, after: Shot, event: str, who: str, name) -> str:
     """Somebody younger made room."""
     blocks = {block for table in before.tables if _same_request(table.name, who) for block in table.blocks}
     if event == "swap out":
-        return (f"<b>Preempt, swap out.</b> A block is needed and none is left. {name(who)} came last, so "
-                f"all its {_count(len(blocks), 'block')} go to host memory; not one by one, for half a text is useless")
+        return (f"<b>Preempt, swap out.</b> A block is needed and none is left. {name(who)} came last, so all "
+                f"its {counted(len(blocks), 'block')} go to host memory; not one by one, for half a text is useless")
     return (f"<b>Preempt, recompute.</b> A block is needed and none is left. {name(who)} came last: its "
-            f"{_count(len(blocks), 'block')} are freed, its text is kept and will be read again")
+            f"{counted(len(blocks), 'block')} are freed, its text is kept and will be read again")
 
 
 def _returned(before: Shot, after: Shot, who: str, name) -> str:
     stored = dict(before.host).get(who, 0)
     table = after.table(who)
     where = f", now {_blocks(table.blocks[:stored])}" if table else ""
-    return (f"<b>Swap in, resume.</b> Room again: {name(who)}'s {_count(stored, 'block')} are copied back{where}. "
+    return (f"<b>Swap in, resume.</b> Room again: {name(who)}'s {counted(stored, 'block')} are copied back{where}. "
             "Other numbers than before: only the table knows")
 
 
@@ -57,12 +57,12 @@ def _entered(before: Shot, after: Shot, event: str, who: str, name) -> str:
     if table is None:
         return f"{head} runs"
     found = _found(after, table, fed)
-    text = _count(table.length, "token")
+    text = counted(table.length, "token")
     line = (f"{head} has {text} to read {'again ' if again else ''}(its prompt"
             f"{' and what it wrote' if again else ''}): {_blocks(table.blocks)}")
     if found:
         line += (f". <b>Share.</b> {_blocks(table.blocks[: found // after.block_size], True)} held the same "
-                 f"{found} tokens already: found by their hash, only {_count(fed, 'token')} computed")
+                 f"{found} tokens already: found by their hash, only {counted(fed, 'token')} computed")
     elif after.block_size * len(table.blocks) > table.length:
         line += ", the last one partly filled"
     return line
@@ -143,7 +143,3 @@ def _list(blocks) -> str:
 
 def _join(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return escape(f"{number} {noun}{'' if number == 1 else 's'}")

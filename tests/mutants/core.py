@@ -219,7 +219,7 @@ def attend_with(tile: bool = False, forget_one: bool = False) -> Callable:
 
 
 def room_with(slack: int) -> Callable:
-    def check_room(held, new, room, right=cache._check_room):
+    def check_room(held, new, room, right=cache.check_room):
         right(held, new, room + slack)
     return check_room
 
@@ -237,8 +237,8 @@ CACHE = [
     Change("truncate does nothing", "check_truncate", KVCache, "truncate", lambda self, length: None),
     Change("truncate takes one more", "check_truncate", KVCache, "truncate",
            lambda self, length: setattr(self, "length", max(length - 1, 0))),
-    Change("the last position is refused", "check_room", cache, "_check_room", room_with(-1)),
-    Change("one past the last is let through", "check_room", cache, "_check_room", room_with(1)),
+    Change("the last position is refused", "check_room", cache, "check_room", room_with(-1)),
+    Change("one past the last is let through", "check_room", cache, "check_room", room_with(1)),
 ]
 
 
