@@ -111,31 +111,55 @@ def table(results: list[Result]):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="minilm-14m",
                         help="a name, folder, .gguf file or hub id (default: %(default)s)")
-    parser.add_argument("--prompt", default=PROMPT, help="what to ask (default: a story and a list)")
-    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default: %(default)s")
+    parser.add_argument("--prompt", help="what to ask (default: a story and a list)")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="default: 128; with --mine 64")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="timed runs of each (default: %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of: {', '.join(REGISTRY)}")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or mps")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    mine = parser.add_argument_group("the capstone: your own decoder (lesson 12)")
+    mine.add_argument("--mine", metavar="FILE", help="race the decoder in this Python file: it defines decode(model, "
+                      "prompt, max_new_tokens), policy(model) or proposer(model), and gets new prompts of three kinds")
+    mine.add_argument("--name", help="what to call it (default: the file's name)")
+    mine.add_argument("--quality", type=float, default=0.0, metavar="LOSS",
+                      help="how much the output may lose: 1 - ROUGE-L, on average (default: 0, the model's own output)")
+    mine.add_argument("--seed", type=int, help="draw the same prompts again, for practice: not for the leaderboard")
+    mine.add_argument("--leaderboard", action="store_true", help="show the best runs on this machine, and race nobody")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.leaderboard:
+        from minilm import leaderboard
+        print(leaderboard.show())
+        return 0
+    if args.mine is not None:
+        from minilm.capstone import report
+        return report.run(args)
+    if args.name is not None or args.quality or args.seed is not None:
+        raise ValueError("--name, --quality and --seed go with --mine FILE, your own decoder")
+    return run_one_prompt(args)
+
+
+def run_one_prompt(args: argparse.Namespace) -> int:
+    """The race of the package's decoders on one prompt."""
     from rich.console import Console
     from rich.live import Live
     from rich.markup import escape
     model, tokenizer = minilm.load(args.model, device=args.device)
-    prompt = tokenizer.chat(args.prompt) if tokenizer.chat_template else tokenizer.encode(args.prompt)
-    course = Course(model, tokenizer, prompt, args.max_new_tokens)
+    question = PROMPT if args.prompt is None else args.prompt
+    prompt = tokenizer.chat(question) if tokenizer.chat_template else tokenizer.encode(question)
+    count = 128 if args.max_new_tokens is None else args.max_new_tokens
+    course = Course(model, tokenizer, prompt, count)
     check_race(course, args.rounds)
     contestants = chosen(course, args.only)
     if args.json:
         results = race(course, contestants, rounds=args.rounds)
-        print(json.dumps({"model": args.model, "prompt": args.prompt, "max_new_tokens": args.max_new_tokens,
+        print(json.dumps({"model": args.model, "prompt": question, "max_new_tokens": count,
                           "rounds": args.rounds, "results": [r.as_dict() for r in results]}, indent=2))
         return 0
     console = Console()
-    console.print(f"{args.model}, {counted(len(prompt), 'prompt token')}, {counted(args.max_new_tokens, 'new token')}, "
-                  f"greedy, {counted(args.rounds, 'round')} after a warm-up\n[dim]{escape(args.prompt)}[/dim]")
+    console.print(f"{args.model}, {counted(len(prompt), 'prompt token')}, {counted(count, 'new token')}, "
+                  f"greedy, {counted(args.rounds, 'round')} after a warm-up\n[dim]{escape(question)}[/dim]")
     with Live(table([Result(c) for c in contestants]), console=console, auto_refresh=False) as live:
         results = race(course, contestants, rounds=args.rounds,
                        on_update=lambda now: live.update(table(now), refresh=True))

@@ -23,13 +23,18 @@ def path() -> Path | None:
         return None
     if choice:
         return Path(choice).expanduser()
+    return data_folder() / "progress.json"
+
+
+def data_folder() -> Path:
+    """Where minilm keeps a learner's files."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Application Support"
     else:
         base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "minilm" / "progress.json"
+    return Path(base) / "minilm"
 
 
 def read() -> dict[str, dict]:
@@ -63,7 +68,7 @@ def save(id: str, solved: bool) -> None:
     if file is None:
         return
     try:
-        _write(file, entries)
+        write_json(file, {"version": 1, "exercises": entries})
     except OSError as error:
         _SESSION.update(entries)
         _unusable(error)
@@ -76,13 +81,13 @@ def notes() -> str:
     return told
 
 
-def _write(file: Path, entries: dict[str, dict]) -> None:
+def write_json(file: Path, content: dict) -> None:
     """All or nothing: a crash leaves the old file or the new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump({"version": 1, "exercises": entries}, out, indent=1, sort_keys=True)
+            json.dump(content, out, indent=1, sort_keys=True)
             out.flush()
             os.fsync(out.fileno())
         os.replace(temporary, file)
