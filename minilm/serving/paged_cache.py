@@ -2,24 +2,30 @@
 
 A pass over many sequences is one row of tokens, all sequences one after another; each attends to its own blocks.
 """
+import copy
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from minilm.cache import ancestry
 from minilm.model import GPTConfig
 from minilm.serving.blocks import BlockPool, BlockTable
+from minilm.serving.groups import Group, Member, grouped
 
 
 class PagedCache:
-    """keys and values[layer][blocks, block_size, K, D]: one pool of blocks for all sequences."""
+    """keys and values[layer][blocks, block_size, K, D]: one pool of blocks for all sequences.
+
+    One block more than the pool knows is scrap: passes of a fixed size put there what pads them.
+    kernels: attend by the Triton kernels (see `groups`).
+    """
 
     def __init__(self, config: GPTConfig, num_blocks: int, block_size: int = 16, *, dtype: torch.dtype = torch.float32,
-                 device: torch.device | str = "cpu"):
-        self.config, self.pool = config, BlockPool(num_blocks, block_size)
-        shape = (num_blocks, block_size, config.num_kv_heads, config.head_size)
+                 device: torch.device | str = "cpu", kernels: bool = False):
+        self.config, self.pool, self.kernels, self.scrap = config, BlockPool(num_blocks, block_size), kernels, num_blocks
+        shape = (num_blocks + 1, block_size, config.num_kv_heads, config.head_size)
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
 
@@ -34,6 +40,11 @@ class PagedCache:
             for kept in (*self.keys, *self.values):
                 kept[target] = kept[source]
         return copies
+
+    def put(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
+        """Write a layer's k and v[1, K, T, D] at slots[T]."""
+        for kept, new in ((self.keys[layer], k), (self.values[layer], v)):
+            kept.view(-1, *kept.shape[2:])[slots] = new[0].transpose(0, 1)
 
     def move(self, sources: list[int], targets: list[int]) -> None:
         """Copy single tokens from slots to slots, in every layer; all are read before any is written."""
@@ -63,47 +74,49 @@ class Feed:
     parents: list[int] | None = None
 
 
-@dataclass
-class _Group:
-    """Sequences that feed equally many tokens: rows[b, m] of the pass, tables[b, width], mask[b, 1, G·m, keys]."""
-
-    rows: Tensor
-    tables: Tensor
-    mask: Tensor
-
-
 class PagedBatch:
-    """The cache of one pass over ids[1, T], the tokens of all `feeds` one after another. See `minilm.cache.Cache`."""
+    """The cache of one pass over ids[1, T], the tokens of all `feeds` one after another. See `minilm.cache.Cache`.
+
+    slots[T]: where the tokens' keys and values go.  groups: who attends together, and how.  take[T]: where each token's
+    answer stands among the groups' answers; None where they are in order.
+    """
 
     def __init__(self, cache: PagedCache, feeds: list[Feed]):
         self.cache, self.feeds = cache, feeds
         trees = [None if feed.parents is None else ancestry(feed.parents) for feed in feeds]
-        offsets = [torch.arange(feed.count) if tree is None else tree[0] for feed, tree in
-                   zip(feeds, trees, strict=True)]
-        self.positions = torch.cat([feed.table.length + offset for feed, offset in zip(feeds, offsets, strict=True)])
+        starts = [0, *accumulate(feed.count for feed in feeds)]
+        self.num_tokens = starts.pop()
+        positions: list[int] = []
+        for feed, tree in zip(feeds, trees, strict=True):
+            held = feed.table.length
+            positions += range(held, held + feed.count) if tree is None else (held + tree[0]).tolist()
+        self.positions = torch.tensor(positions)
         self.slots = torch.tensor([slot for feed in feeds for slot in
                                    feed.table.slots(feed.table.length, feed.table.length + feed.count)],
                                   device=cache.device)
-        starts, together = 0, {}
-        for i, feed in enumerate(feeds):
-            together.setdefault(feed.count, []).append((starts, feed, trees[i]))
-            starts += feed.count
-        self.groups = [self._group(count, members) for count, members in together.items()]
+        members = [Member(start, feed.table, feed.count, tree) for start, feed, tree in
+                   zip(starts, feeds, trees, strict=True)]
+        self._join([way(cache, some) for way, some in grouped(members, cache.kernels)])
 
-    def _group(self, count: int, members: list) -> _Group:
-        size, config = self.cache.pool.block_size, self.cache.config
-        widths = [-(-(feed.table.length + count) // size) for _, feed, _ in members]
-        tables = torch.zeros(len(members), max(widths), dtype=torch.long)      # padded with block 0, which mask hides
-        mask = torch.zeros(len(members), count, max(widths) * size, dtype=torch.bool)
-        for i, (_, feed, tree) in enumerate(members):
-            held = feed.table.length
-            tables[i, : widths[i]] = torch.tensor(feed.table.blocks[: widths[i]])
-            mask[i, :, :held] = True
-            mask[i, :, held : held + count] = torch.ones(count, count).tril().bool() if tree is None else tree[1]
-        rows = torch.tensor([range(start, start + count) for start, _, _ in members])
-        mask = mask.repeat(1, config.num_heads // config.num_kv_heads, 1)[:, None]              # (b, 1, G·m, keys)
-        device = self.cache.device
-        return _Group(rows.to(device), tables.to(device), mask.to(device))
+    def _join(self, groups: list[Group]) -> None:
+        self.groups = groups
+        rows = torch.cat([group.where.flatten() for group in groups])
+        real = (rows >= 0).nonzero()[:, 0]
+        take = torch.empty(self.num_tokens, dtype=torch.long)
+        take[rows[real]] = real
+        in_order = len(rows) == self.num_tokens and torch.equal(take, torch.arange(self.num_tokens))
+        self.take = None if in_order else take.to(self.cache.device)
+
+    def part(self, rows: list[int]) -> "PagedBatch":
+        """The same pass where only these rows, in ascending order, go on; whom none is left of drops out."""
+        other = copy.copy(self)
+        other.num_tokens, other.slots = len(rows), self.slots[rows]
+        place = torch.full((self.num_tokens,), -1)
+        place[rows] = torch.arange(len(rows))
+        keeps = [((place[group.where] >= 0) & (group.where >= 0)).any(1).nonzero()[:, 0].tolist()
+                 for group in self.groups]
+        other._join([group.part(keep, place) for group, keep in zip(self.groups, keeps, strict=True) if keep])
+        return other
 
     def begin(self, num_tokens: int) -> Tensor:
         if num_tokens != len(self.positions):
@@ -115,17 +128,11 @@ class PagedBatch:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
-        K, D = keys.shape[2:]
-        keys.view(-1, K, D)[self.slots] = k[0].transpose(0, 1)                  # (T, K, D)
-        values.view(-1, K, D)[self.slots] = v[0].transpose(0, 1)
-        y = torch.empty_like(q)
-        for group in self.groups:
-            b, m = group.rows.shape
-            queries = q[0][:, group.rows].view(K, -1, b, m, D).permute(2, 0, 1, 3, 4).reshape(b, K, -1, D)
-            gathered = [kept[group.tables].view(b, -1, K, D).transpose(1, 2) for kept in (keys, values)]
-            out = F.scaled_dot_product_attention(queries, *gathered, attn_mask=group.mask)      # (b, K, G·m, D)
-            y[0][:, group.rows] = out.view(b, -1, m, D).transpose(0, 1)
-        return y
+        self.cache.put(layer, self.slots, k, v)
+        found = [group.attend(q[0], keys, values) for group in self.groups]
+        y = found[0] if len(found) == 1 else torch.cat(found)                   # (all groups' b · m, H, D)
+        y = y if self.take is None else y[self.take]                            # (T, H, D)
+        return y.transpose(0, 1)[None]
 
     def end(self, num_tokens: int) -> None:
         for feed in self.feeds:

@@ -1,9 +1,10 @@
 """Wrong versions of blocks, cache, scheduler and engine, each a single edit; their tests must reject every one."""
-from minilm.serving import blocks, engine, paged_cache, request, scheduler
+from minilm.serving import blocks, engine, groups, paged_cache, request, scheduler
 from mutants.edits import edit
 
 Table, Pool, Scheduler = blocks.BlockTable, blocks.BlockPool, scheduler.Scheduler
 Cache, Batch, View = paged_cache.PagedCache, paged_cache.PagedBatch, paged_cache.PagedSequence
+Masked = groups.Masked
 WALKS = "check_walks"
 BLOCKS = [
     # sharing and copying
@@ -96,14 +97,15 @@ BLOCKS = [
          "self.host_free += request.host.num_blocks", "pass"),
     edit("swapped out, still held", WALKS, Scheduler, "preempt", "sequence.table.free()", "pass"),
     # paged attention
-    edit("one token too many is seen", "check_paged_attention", Batch, "_group", ".tril()", ".tril(1)"),
-    edit("the last token held is not seen", "check_paged_attention", Batch, "_group",
-         "mask[i, :, :held] = True", "mask[i, :, : held - 1] = True"),
-    edit("a chunk sees its own future", "check_paged_attention", Batch, "_group", ".tril()", ""),
+    edit("one token too many is seen", "check_paged_attention", Masked, "__init__", "<= last[:, :, None]",
+         "<= last[:, :, None] + 1"),
+    edit("the last token held is not seen", "check_paged_attention", Masked, "__init__", "in enumerate(members):\n",
+         "in enumerate(members):\n        mask[i, :, max(member.table.length - 1, 0)] = member.table.length == 0\n"),
+    edit("a chunk sees its own future", "check_paged_attention", Masked, "__init__", "[:, None] + torch.arange(count)",
+         "[:, None] + torch.full((count,), count - 1)"),
     edit("positions count from the chunk", "check_paged_attention", Batch, "__init__",
-         "feed.table.length + offset for", "offset for"),
-    edit("trees are chains", "check_paged_attention", Batch, "_group", "if tree is None else tree[1]",
-         ""),
+         "range(held, held + feed.count)", "range(feed.count)"),
+    edit("trees are chains", "check_paged_attention", Masked, "__init__", "if member.tree is not None:", "if False:"),
 ]
 
 
