@@ -1,4 +1,6 @@
 """Shared by the tests of the kernels: where they run, and how wrong they may be."""
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
 
@@ -27,3 +29,24 @@ def assert_close(got: torch.Tensor, want: torch.Tensor, dtype: torch.dtype, what
     assert got.dtype == dtype
     wrong = error(got, want)
     assert wrong <= TOLERANCE[dtype], f"relative error {wrong:.2g} > {TOLERANCE[dtype]:.0e} {what}"
+
+
+def the_tests_of(checks: dict[str, Callable[[], None]], wrong: Sequence, says: str = "") -> tuple[Callable, Callable]:
+    """The two tests that every kernel has: each check holds, and each wrong version fails the check it names.
+
+    says: what the failure's message must match.
+    """
+    @pytest.mark.parametrize("check", checks.values(), ids=checks)
+    def check_holds(check):
+        """Guards what the check says."""
+        check()
+
+    @wrong_versions
+    @quiet
+    @pytest.mark.parametrize("mutant", wrong, ids=str)
+    def mutant_is_rejected(mutant, monkeypatch):
+        """Guards checks that let a wrong version pass."""
+        mutant.apply(monkeypatch)
+        with pytest.raises(AssertionError, match=says):
+            checks[mutant.check]()
+    return check_holds, mutant_is_rejected

@@ -9,13 +9,13 @@ import math
 import pytest
 import torch
 from decode_cases import error, oracle, poison, tensors, unwritten_is_nan  # noqa: F401
+from kernel_helpers import DEVICE, the_tests_of
 from mutants import kernels_decoding as mutants
 
 from minilm import kernels
 from minilm.kernels import reference
 
 split_kv = importlib.import_module("minilm.kernels.split_kv")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LENGTHS = [1, 15, 16, 17, 77, 130]
 BOUND = {torch.float32: 1e-5, torch.float16: 2e-3}
 # (head size, query heads to a key-value head, dtype): every size and every group, in both dtypes
@@ -104,21 +104,7 @@ def check_strides():
 
 CHECKS = {check.__name__: check for check in (
     check_ragged, check_number_of_splits, check_empty_rows, check_large_scores, check_chunks, check_strides)}
-
-
-@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-def test_check_holds(check):
-    """Guards what each check says."""
-    check()
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("mutant", mutants.DECODE, ids=str)
-def test_mutant_is_rejected(mutant, monkeypatch):
-    """Guards checks that let a wrong kernel pass."""
-    mutant.apply(monkeypatch)
-    with pytest.raises(AssertionError):
-        CHECKS[mutant.check]()
+test_check_holds, test_mutant_is_rejected = the_tests_of(CHECKS, mutants.DECODE)
 
 
 @pytest.mark.parametrize("options", [{}, {"num_splits": 2}, {"split_size": 64}])

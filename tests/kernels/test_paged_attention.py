@@ -8,13 +8,13 @@ import itertools
 import pytest
 import torch
 from decode_cases import deal, error, oracle, random_trees, tensors, unwritten_is_nan  # noqa: F401
+from kernel_helpers import DEVICE, the_tests_of
 from mutants import kernels_decoding as mutants
 
 from minilm import kernels
 from minilm.kernels import reference
 
 split_kv = importlib.import_module("minilm.kernels.split_kv")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BOUND = {torch.float32: 1e-5, torch.float16: 2e-3}
 # (block size, new tokens, query heads to a key-value head, head size, dtype)
 CASES = [(1, 1, 4, 32, torch.float32), (4, 2, 2, 64, torch.float32), (16, 3, 7, 32, torch.float32),
@@ -98,21 +98,7 @@ def check_large_scores():
 CHECKS = {check.__name__: check for check in (
     check_cases, check_number_of_splits, check_early_tokens_see_nothing_of_the_last_split, check_only_new_tokens,
     check_many_rows, check_large_scores)}
-
-
-@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-def test_check_holds(check):
-    """Guards what each check says."""
-    check()
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("mutant", mutants.PAGED, ids=str)
-def test_mutant_is_rejected(mutant, monkeypatch):
-    """Guards checks that let a wrong kernel pass."""
-    mutant.apply(monkeypatch)
-    with pytest.raises(AssertionError):
-        CHECKS[mutant.check]()
+test_check_holds, test_mutant_is_rejected = the_tests_of(CHECKS, mutants.PAGED)
 
 
 @pytest.mark.parametrize("tree", [False, True])

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from core_helpers import assert_clear_error
-from kernel_helpers import DEVICE, SHORT, assert_close, quiet, randn, wrong_versions
+from kernel_helpers import DEVICE, SHORT, assert_close, randn, the_tests_of
 from mutants import kernels_flash as wrong
 
 from minilm.kernels import reference
@@ -50,22 +50,7 @@ def check_half():
 
 
 CHECKS = {name: check for name, check in list(globals().items()) if name.startswith("check_")}
-
-
-@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-def test_check_holds(check):
-    """Guards what the kernel promises; see each check."""
-    check()
-
-
-@wrong_versions
-@quiet
-@pytest.mark.parametrize("mutant", wrong.NORM, ids=str)
-def test_mutant_is_rejected(mutant, monkeypatch):
-    """Guards checks that let a wrong kernel pass."""
-    mutant.apply(monkeypatch)
-    with pytest.raises(AssertionError, match="relative error"):
-        CHECKS[mutant.check]()
+test_check_holds, test_mutant_is_rejected = the_tests_of(CHECKS, wrong.NORM, says="relative error")
 
 
 @pytest.mark.parametrize("N", [1, 15, 16, 17, 77, 130, 576, 4096, 8193])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_helpers import the_tests_of
 from mutants import kernels_decoding as mutants
 
 from minilm.kernels import splits
@@ -67,20 +68,7 @@ def check_merge():
 
 
 CHECKS = {check.__name__: check for check in (check_empty, check_merge)}
-
-
-@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-def test_check_holds(check):
-    """Guards -inf minus -inf, and weights that are not the log-sum-exps'."""
-    check()
-
-
-@pytest.mark.parametrize("mutant", mutants.MERGE, ids=str)
-def test_mutant_is_rejected(mutant, monkeypatch):
-    """Guards checks that let a wrong merge pass."""
-    mutant.apply(monkeypatch)
-    with pytest.raises(AssertionError):
-        CHECKS[mutant.check]()
+test_check_holds, test_mutant_is_rejected = the_tests_of(CHECKS, mutants.MERGE)
 
 
 def port_of_fa2(blocks: int, processors: int, tiles: int, most: int) -> int:
