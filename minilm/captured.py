@@ -32,6 +32,11 @@ def size_for(least: int) -> int:
     return power * 3 // 4 if power >= 4 and power * 3 // 4 >= least else power
 
 
+def width_for(tokens: int) -> int:
+    """How wide the pass for so many tokens is: finer steps than `size_for`'s where a step is a lot of work."""
+    return size_for(tokens) if tokens <= 64 else -(-tokens // 32) * 32
+
+
 class StaticCache(KVCache):
     """A `KVCache` in memory that its model's graphs know. Plain passes may use it in turns with recorded ones."""
 
@@ -245,7 +250,7 @@ class Captured:
         layout = cache.take_layout(T)
         if layout is None and T > WIDEST:
             return torch.cat([self.read(tokens[i : i + WIDEST], cache) for i in range(0, T, WIDEST)])
-        width = size_for(T)
+        width = width_for(T)
         reach = self.memory.shape[-2] if self.kernels else max(LEAST_REACH, size_for(held + width))
         key = width, reach, layout is not None
         if key not in self.passes:

@@ -11,7 +11,7 @@ from core_helpers import one_thread, tiny_model  # noqa: F401
 
 from minilm import captured
 from minilm.cache import KVCache
-from minilm.captured import Captured, size_for
+from minilm.captured import WIDEST, Captured, size_for, width_for
 from minilm.decoding import autoregressive, early_exit, jacobi, lookahead, speculative
 from minilm.decoding.calm import SoftmaxResponse
 from minilm.decoding.proposers import AheadHeads, Blockwise, DraftModel, PromptLookup, SelfSpeculative
@@ -196,6 +196,8 @@ def test_sizes():
     """Padding never passes half of what is padded, and a size is its own size."""
     assert [size_for(n) for n in (1, 2, 3, 5, 7, 9, 13, 17, 49, 65, 97)] == [1, 2, 3, 6, 8, 12, 16, 24, 64, 96, 128]
     assert all(n <= size_for(n) <= 1.5 * n and size_for(size_for(n)) == size_for(n) for n in range(1, 3000))
+    assert [width_for(n) for n in (5, 64, 65, 97, 129, 160, WIDEST)] == [6, 64, 96, 128, 160, 160, WIDEST]
+    assert all(n <= width_for(n) <= min(1.5 * n, WIDEST) for n in range(1, WIDEST + 1))
 
 
 def test_refused():
