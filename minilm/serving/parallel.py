@@ -17,12 +17,14 @@ where it is tied to the vocabulary matrix they part, for d·V / ranks more numbe
 `run` (in `ranks`) starts the processes; `torch.distributed` moves the numbers.
 """
 from dataclasses import replace
+from functools import partial
 from math import gcd
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+from torch.distributed.tensor.experimental import local_map
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from minilm.checks import check_count
@@ -54,12 +56,13 @@ def shard(model: GPT, mesh: DeviceMesh) -> GPT:
     for i, block in enumerate(model.layers):
         _reorder(block.attention.qkv, deal(heads, ranks))
         _reorder(block.mlp.gate_up, deal([c.mlp_width] * 2, ranks))
-        for name, style in (("attention.qkv", ColwiseParallel), ("attention.out", RowwiseParallel),
-                            ("mlp.gate_up", ColwiseParallel), ("mlp.down", RowwiseParallel)):
-            plan[f"layers.{i}.{name}"] = style()
+        plan |= {f"layers.{i}.attention.qkv": ColwiseParallel(), f"layers.{i}.attention.out": RowwiseParallel(),
+                 f"layers.{i}.mlp.gate_up": ColwiseParallel(), f"layers.{i}.mlp.down": RowwiseParallel()}
     parallelize_module(model, mesh, plan, src_data_rank=None)           # None: each rank has the weights, none is sent
+    for name, style in plan.items():
+        _multiply_pieces(model.get_submodule(name), style)
     for block in model.layers:
-        block.attention = _own_heads(block.attention, ranks)
+        _keep_own_heads(block.attention, ranks)
     model.config = replace(c, num_heads=c.num_heads // ranks, num_kv_heads=c.num_kv_heads // ranks,
                            mlp_width=c.mlp_width // ranks)
     return model
@@ -107,20 +110,24 @@ def _reorder(matrix: nn.Linear, order: Tensor) -> None:
         setattr(matrix, name, nn.Parameter(parameter.detach()[order.to(parameter.device)], requires_grad=False))
 
 
-class _OwnHeads(Attention):
-    """Attention of one rank: its own heads. A token that skips the layer needs keys and values from the local rows."""
-
-    def keys_values(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        B, T, _ = x.shape
-        first = self.heads * self.head_size
-        bias = None if self.qkv.bias is None else self.qkv.bias.to_local()[first:]
-        kv = linear(x, self.qkv.weight.to_local()[first:], bias).view(B, T, -1, self.head_size).transpose(1, 2)
-        k, v = kv.split(self.kv_heads, dim=1)
-        return rotate(k if self.k_norm is None else self.k_norm(k), *rope), v
+def _multiply_pieces(matrix: nn.Linear, style: ColwiseParallel | RowwiseParallel) -> None:
+    """Let `minilm.linear` multiply the rank's own piece, and DTensor see only what comes out: a slice, or a summand."""
+    comes_out = [Shard(-1)] if isinstance(style, ColwiseParallel) else [Partial()]
+    product = local_map(linear, out_placements=comes_out)
+    matrix.forward = lambda x: product(x, matrix.weight, matrix.bias)
 
 
-def _own_heads(attention: Attention, ranks: int) -> Attention:
-    attention.__class__ = _OwnHeads
+def _keep_own_heads(attention: Attention, ranks: int) -> None:
     attention.heads //= ranks
     attention.kv_heads //= ranks
-    return attention
+    attention.keys_values = partial(_own_keys_values, attention)
+
+
+def _own_keys_values(attention: Attention, x: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """`Attention.keys_values` from this rank's rows: for a token that skips the layer. Nothing is exchanged."""
+    B, T, _ = x.shape
+    first = attention.heads * attention.head_size
+    bias = None if attention.qkv.bias is None else attention.qkv.bias.to_local()[first:]
+    kv = linear(x, attention.qkv.weight.to_local()[first:], bias).view(B, T, -1, attention.head_size).transpose(1, 2)
+    k, v = kv.split(attention.kv_heads, dim=1)
+    return rotate(k if attention.k_norm is None else attention.k_norm(k), *rope), v

@@ -67,7 +67,10 @@ def run(function: Callable, ranks: int, *args: Any, backend: str = "gloo", timeo
 
 @dataclass
 class _Worker:
-    """A rank as its parent knows it. news: ("done", pickled result) or ("raised", what, traceback), once it came."""
+    """A rank as its parent knows it.
+
+    news, once it came: ("done", pickled result) or ("raised", what, traceback, whether it only missed the others).
+    """
 
     rank: int
     process: BaseProcess
@@ -117,19 +120,18 @@ def _cause(workers: list[_Worker]) -> RankError:
             worker.look()
 
     def blame(worker: _Worker) -> tuple:
-        lost = worker.failed and worker.news[3]
-        return (lost, worker.failed, worker.failed_at)
+        missed_others = worker.failed and worker.news[3]
+        return (missed_others, worker.failed, worker.failed_at)
     worst = min((w for w in workers if w.failed_at < math.inf), key=blame)
-    others = counted(len(workers) - 1, "other rank")
-    ended = f"; the {others} {'was' if len(workers) == 2 else 'were'} ended too" if len(workers) > 1 else ""
+    ended = {1: "", 2: "; the other rank was ended too"}.get(len(workers), "; the other ranks were ended too")
     if worst.failed:
-        error = RankError(f"rank {worst.rank} of {len(workers)} raised {worst.news[1]}{ended}", worst.rank)
+        error = RankError(f"rank {worst.rank} of {len(workers)} {worst.news[1]}{ended}", worst.rank)
         error.add_note(f"In rank {worst.rank}:\n{worst.news[2]}")
         return error
     worst.process.join(1)
     code = worst.process.exitcode
     how = f"was killed by {Signals(-code).name}" if code is not None and code < 0 else f"ended with exit code {code}"
-    if code == 1 and not all(w.news for w in workers):
+    if code == 1 and worst.news is None:
         how += (" before it could say why (a script that calls parallel.run must do so under "
                 "`if __name__ == \"__main__\":`)")
     return RankError(f"rank {worst.rank} of {len(workers)} {how}{ended}", worst.rank)
@@ -159,8 +161,11 @@ def _work(rank: int, ranks: int, port: int, backend: str, timeout: float, thread
         result = function(mesh, *args, **kwargs)
         pipe.send(("done", pickle.dumps(result if rank == 0 else None)))
     except BaseException as error:
-        lost = isinstance(error, dist.DistError) or "onnection closed by peer" in str(error) or "imed out" in str(error)
-        what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        waited = "imed out" in str(error) and not isinstance(error, TimeoutError)
+        lost = waited or isinstance(error, dist.DistError) or "onnection closed by peer" in str(error)
+        what = f"raised {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        if waited:
+            what = f"waited more than {timeout:g} seconds for the others, who came no more or took too long"
         pipe.send(("raised", what, traceback.format_exc(), lost))
         os._exit(1)                                             # no goodbyes to ranks that may hang
     pipe.recv()
