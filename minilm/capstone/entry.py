@@ -57,14 +57,16 @@ def _role(file: str, tree: ast.Module) -> str:
     return found[0]
 
 
-def _defined(tree: ast.Module) -> set[str]:
-    """The names that the file's top level may bind, in whatever way."""
+def _defined(node: ast.AST) -> set[str]:
+    """The names that the file's top level may bind, in whatever way; bodies of functions and classes are their own."""
     names = set()
-    for node in tree.body:
-        for part in ast.walk(node) if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) else ():
-            if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-                names.add(part.id)
-            elif isinstance(part, ast.alias):
-                names.add(part.asname or part.name)
-        names.add(getattr(node, "name", ""))
+    for part in ast.iter_child_nodes(node):
+        if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(part.name)
+        elif isinstance(part, ast.alias):
+            names.add(part.asname or part.name)
+        elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+            names.add(part.id)
+        elif not isinstance(part, ast.Lambda):
+            names |= _defined(part)
     return names

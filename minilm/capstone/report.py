@@ -8,6 +8,7 @@ from minilm import leaderboard
 from minilm.bench.record import machine
 from minilm.capstone.contest import Outcome, Row, check_contest, contest, speed_up
 from minilm.capstone.entry import KINDS, Entry, read
+from minilm.lab.sandbox import keep_out
 from minilm.text import counted
 
 LEAST_ROUNDS = 3            # fewer say too little for the leaderboard
@@ -24,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("the capstone asks prompts of its own, new ones each time: leave --prompt out")
     count = 64 if args.max_new_tokens is None else args.max_new_tokens
     check_contest(args.quality, count, args.rounds)
+    keep_out()                                                      # the answers are here
     entry = read(args.mine, args.name)
     leaderboard.read()                                              # a broken file is told before the race, not after
     model, tokenizer = minilm.load(args.model)
@@ -84,8 +86,8 @@ def table(outcome: Outcome):
     standing, base = outcome.standing(), outcome.baseline
     for row in standing + [row for row in outcome.rows if row not in standing]:
         ratios = [speed_up(row, base), *(speed_up(row, base, (kind,)) for kind in KINDS)]
-        view.add_row(f"{standing.index(row) + 1}." if row in standing else "", Text(f"{row.name} (yours)" if row.mine else row.name),
-                     f"{row.tokens_per_second:.1f}",
+        place = f"{standing.index(row) + 1}." if row in standing else ""
+        view.add_row(place, Text(f"{row.name} (yours)" if row.mine else row.name), f"{row.tokens_per_second:.1f}",
                      *("…" if ratio != ratio else f"{ratio:.2f}×" for ratio in ratios),
                      f"{row.tokens / row.passes:.2f}" if row.passes else "", verdict(row, outcome.quality),
                      style="bold" if row.mine else None)
