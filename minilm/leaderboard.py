@@ -4,6 +4,7 @@ The file is `$MINILM_LEADERBOARD`, or minilm/leaderboard.json in the user's data
 those of the same model, length, bound and machine: a speed-up says nothing without them.
 """
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,21 @@ def read() -> list[dict[str, Any]]:
         entries = json.loads(text)["runs"]
         for number, entry in enumerate(entries):
             for name, kind in FIELDS.items():
-                if not isinstance(entry[name], kind) or isinstance(entry[name], bool):
+                if not _is(entry[name], kind):
                     raise ValueError(f"{name} of run {number + 1} is {entry[name]!r}")
+    except RecursionError:
+        raise _unreadable(file, "it is nested too deeply") from None
     except KeyError as error:
         raise _unreadable(file, f"{error} is missing") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise _unreadable(file, str(error)) from None
     return entries
+
+
+def _is(value: Any, kind: type | tuple) -> bool:
+    if kind is dict:
+        return isinstance(value, dict) and all(_is(number, NUMBER) for number in value.values())
+    return isinstance(value, kind) and not isinstance(value, bool) and (kind is not NUMBER or math.isfinite(value))
 
 
 def _unreadable(file: Path, why: str) -> ValueError:
