@@ -6,6 +6,8 @@ to get what the kernels are tested against. No shape is checked here: the functi
 import torch
 from torch import Tensor
 
+from minilm.sampling import Sampling, draw
+
 
 def softmax(x: Tensor) -> Tensor:
     """exp(x) / sum of exp(x) along the last axis, any shape."""
@@ -93,3 +95,13 @@ def paged_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, block_tables: T
     scores = q.transpose(1, 2) @ k.transpose(-1, -2) * D**-0.5                  # (B, H, m, S)
     weights = softmax(scores.masked_fill(~seen[:, None], -torch.inf)).masked_fill(~seen[:, None], 0)
     return (weights @ v).transpose(1, 2).to(dtype)
+
+
+def sample(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, uniforms: Tensor) -> Tensor:
+    """The token of each row of logits[B, V], int64 [B], as `minilm.sampling` finds it, one row after the other."""
+    logits, _ = _wide(logits)
+    tokens = []
+    for row, t, k, p, u in zip(logits, temperature.tolist(), top_k.tolist(), top_p.tolist(), uniforms.tolist(),
+                               strict=True):
+        tokens.append(draw(Sampling(t, k, p).probs(row), u) if t > 0 else int(row.argmax()))
+    return torch.tensor(tokens, device=logits.device)
