@@ -48,7 +48,25 @@ def check_another_model(path):
     assert_clear_error(lambda: heads.read(path, tiny_model()), ValueError, "trained on another model (None")
 
 
-CHECKS = {check.__name__: check for check in (check_fingerprint, check_round_trip, check_another_model)}
+def check_eight_bits(path):
+    """A matrix in 8 bits: a byte a number and a little; each number within half a step of its own 64, whatever
+    the size of the others; a row of zeros stays one. The rest of the file is as it was."""
+    model = tiny_model()
+    x = torch.randn(6, 128, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1, 30, 1, 1, 0])[:, None]
+    x[1, :64] *= 1e-2
+    heads.write(path, TENSORS | {"matrix": x}, model, eight_bits=["matrix"])
+    read = heads.read(path, tiny_model(dtype=torch.float64))
+    assert read.keys() == {*TENSORS, "matrix"} and read["matrix"].dtype == torch.float64
+    assert all(torch.equal(read[name].float(), TENSORS[name]) for name in TENSORS)
+    step = x.view(-1, 64).abs().amax(1, keepdim=True) / 127
+    assert ((read["matrix"].float() - x).view(-1, 64).abs() <= step * 0.51 + 1e-9).all()
+    whole, scales = heads.to_eight_bits(x)
+    assert whole.dtype == torch.int8 and scales.dtype == torch.float32 and len(scales) == 12
+    assert int(whole.abs().max()) == 127 and not read["matrix"][5].any()
+
+
+CHECKS = {check.__name__: check for check in (check_fingerprint, check_round_trip, check_another_model,
+                                              check_eight_bits)}
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)

@@ -43,11 +43,10 @@ class Lens:
         return cls({layer: (tensors[f"weight.{layer}"], tensors[f"bias.{layer}"]) for layer in layers})
 
     def save(self, path: str | Path, model: GPT) -> None:
-        """Write the maps in float16."""
-        tensors = {}
-        for layer, (weight, bias) in self.maps.items():
-            tensors |= {f"weight.{layer}": weight.half(), f"bias.{layer}": bias.half()}
-        heads.write(path, tensors, model)
+        """Write the maps, weights in 8 bits and biases in float16."""
+        weights = {f"weight.{layer}": weight for layer, (weight, _) in self.maps.items()}
+        biases = {f"bias.{layer}": bias.half() for layer, (_, bias) in self.maps.items()}
+        heads.write(path, weights | biases, model, eight_bits=weights)
 
     def __call__(self, layer: int, hidden: Tensor) -> Tensor:
         if layer not in self.maps:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minilm.decoding.lens import Lens, normalised
+from minilm.heads import as_kept
 from minilm.model import GPT
 from minilm.tokenizer import Tokenizer
 from minilm.training.copying import PERFECT_KINDS
@@ -112,7 +113,7 @@ def train_lens(model: GPT, tokenizer: Tokenizer, corpus: Path | None, *, exits: 
         squares[layer] = least_squares(x, last)
         fitted[layer] = imitate(model, x, last, *squares[layer], words, steps=steps)
         print(f"lens: layer {layer} fitted", flush=True)
-    lens = Lens({layer: (weight.half().float(), bias.half().float()) for layer, (weight, bias) in fitted.items()})
+    lens = Lens({layer: (as_kept(weight), bias.half().float()) for layer, (weight, bias) in fitted.items()})
     prompts = held_out_prompts(tokenizer, num_prompts)
     greedy = answers(model, tokenizer, prompts, max_new_tokens, 0.0)
     held = list(zip(prompts, greedy, strict=True))

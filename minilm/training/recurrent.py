@@ -10,6 +10,7 @@ from torch import Tensor
 
 from minilm.decoding.lens import normalised
 from minilm.decoding.proposers.recurrent import RecurrentHead
+from minilm.heads import as_kept
 from minilm.model import GPT
 from minilm.tokenizer import Tokenizer
 from minilm.training.evaluate import answers, held_out_prompts
@@ -73,7 +74,7 @@ def fit(model: GPT, x: Tensor, tokens: Tensor, left: Tensor, words: Tensor, *, i
         step, seen = step + 1, seen + BATCH
         if step % 100 == 0:
             print(f"recurrent: step {step}, {done:.0%}, KL " + " ".join(f"{x.item():.3f}" for x in losses), flush=True)
-    return RecurrentHead(master[0], master[1], words, master[2])
+    return RecurrentHead(as_kept(master[0]), as_kept(master[1]), words, master[2])
 
 
 @torch.no_grad()

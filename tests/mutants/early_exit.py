@@ -167,4 +167,9 @@ HEADS = [
          '.to("cpu", torch.bfloat16).view(torch.int16)', ".cpu().float()"),
     edit("the file's precision is kept", "check_round_trip", heads, "read",
          "x.to(model.dtype) if x.is_floating_point() else x", "x"),
+    edit("one scale for all numbers", "check_eight_bits", heads, "to_eight_bits", "groups.abs().amax(1, keepdim=True)",
+         "groups.abs().amax().expand(len(groups), 1)"),
+    edit("cut off and not rounded", "check_eight_bits", heads, "to_eight_bits", ".round()", ".trunc()"),
+    edit("scales are left among the tensors", "check_eight_bits", heads, "read", "tensors.pop(name + SCALE)",
+         "tensors[name + SCALE]"),
 ]

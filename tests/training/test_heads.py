@@ -27,8 +27,8 @@ from minilm.training.states import answer_states, auc, last_states
 
 EXIT, REQUEST, LENS = "minilm-14m-exit-classifier", "minilm-14m-request-classifier", "smollm2-135m-instruct-lens"
 AHEAD, DRAFT = "minilm-14m-ahead", "smollm2-135m-instruct-draft"
-LIMITS = {EXIT: 8 * 2**10, REQUEST: 300 * 2**10, LENS: 4 * 2**20, AHEAD: 2 * 2**20,
-          DRAFT: 6 * 2**20}                                                                 # bytes
+LIMITS = {EXIT: 8 * 2**10, REQUEST: 300 * 2**10, LENS: 9 * 2**18, AHEAD: 2 * 2**20,
+          DRAFT: 3 * 2**20}                                                                 # bytes
 
 
 @pytest.fixture(scope="module")

@@ -42,9 +42,9 @@ class RecurrentHead:
         return cls(**tensors | {"words": tensors["words"].long()})
 
     def save(self, path: str | Path, model: GPT) -> None:
-        """Write the head in float16, its words as whole numbers."""
-        heads.write(path, {"gate_up": self.gate_up.half(), "down": self.down.half(), "bias": self.bias.half(),
-                           "words": self.words.int()}, model)
+        """Write the head: its matrices in 8 bits, its bias in float16, its words as whole numbers."""
+        heads.write(path, {"gate_up": self.gate_up, "down": self.down, "bias": self.bias.half(),
+                           "words": self.words.int()}, model, eight_bits=("gate_up", "down"))
 
     def step(self, state: Tensor, embedded: Tensor) -> Tensor:
         """state[..., d], the normalised state; embedded[..., d], of the token after it -> the next state."""
