@@ -1,5 +1,4 @@
 """What an engine refuses, each with one clear error, before anything else has happened."""
-import os
 from typing import Any
 
 import torch
@@ -8,49 +7,38 @@ from minilm.checks import check_count
 from minilm.generation import check_request
 from minilm.model import GPT
 from minilm.sampling import Sampling
+from minilm.serving.groups import kernels_fit
 from minilm.serving.request import Request
 
 
-def check_engine(model: GPT, proposer: Any, preemption: str, watch: Any, prefix_caching: Any,
-                 numbers: dict[str, tuple[Any, int]]) -> None:
-    """numbers[name]: (value, the least it may be)."""
+def check_engine(model: GPT, proposer: Any, exit_policy: Any, preemption: str, watch: Any, prefix_caching: Any,
+                 kernels: Any, numbers: dict[str, tuple[Any, int]]) -> None:
+    """numbers[name]: (value, the least it may be); None: the engine is to find it."""
     if not isinstance(model, GPT):
         raise TypeError(f"the engine serves a GPT; it got a {type(model).__name__} (minilm.load gives a model and its "
                         "tokenizer: pass the model)")
     if proposer is not None and (isinstance(proposer, type) or not hasattr(proposer, "propose")):
         raise TypeError(f"the proposer must be a drafter such as PromptLookup(); it is {proposer!r:.80}")
+    if exit_policy is not None and (isinstance(exit_policy, type) or not hasattr(exit_policy, "leaves")):
+        raise TypeError(f"exit_policy must be a policy such as SoftmaxResponse(0.9); it is {exit_policy!r:.80}")
+    if exit_policy is not None and proposer is not None:
+        raise ValueError("an engine takes a proposer or an exit_policy, not both: drafts are verified by the whole "
+                         "model. SelfSpeculative(exit_layer) as the proposer drafts by early exit, without loss")
     if watch is not None and not callable(watch):
         raise TypeError(f"watch must be a function that takes a Step; it is {watch!r:.80}")
     for name, (value, least) in numbers.items():
-        check_count(name, value, least)
+        if value is not None or name not in ("num_blocks", "swap_blocks"):
+            check_count(name, value, least)
     if preemption not in ("recompute", "swap"):
         raise ValueError(f'preemption is "recompute" or "swap"; it is {preemption!r}')
     if not isinstance(prefix_caching, bool):
         raise TypeError(f"prefix_caching is True or False; it is {prefix_caching!r}")
-    check_memory(model, numbers["num_blocks"][0], numbers["block_size"][0])
+    if kernels and not kernels_fit(model):
+        raise ValueError("the kernels cannot serve this model here: they need CUDA (or Triton's interpreter and no "
+                         "bfloat16), float32, float16 or bfloat16, and a head size that is a multiple of 16 up to 256")
 
 
-def check_memory(model: GPT, num_blocks: int, block_size: int) -> None:
-    """Raise ValueError for a pool larger than the device's memory: an allocator may say less, or end the process."""
-    c = model.config
-    block = 2 * c.num_layers * c.num_kv_heads * c.head_size * block_size * model.dtype.itemsize
-    memory = device_memory(model.device)
-    if memory is not None and num_blocks * block > memory:
-        raise ValueError(f"{num_blocks:,} blocks of {block_size} tokens take {num_blocks * block / 2**30:,.1f} GiB, "
-                         f"and {model.device} has {memory / 2**30:,.1f}: at most {memory // block:,} would fit")
-
-
-def device_memory(device: torch.device) -> int | None:
-    """All bytes of the device's memory; None where the system doesn't say."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
-        return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def check_add(model: GPT, request: Request) -> None:
+def check_add(model: GPT, request: Request, exits: bool = False) -> None:
     """Raise TypeError or ValueError for a request that no engine can serve."""
     if not isinstance(request.prompt, (list, tuple, str, torch.Tensor)):
         raise TypeError(f"the prompt is a {type(request.prompt).__name__}; give a list of ints")
@@ -68,6 +56,8 @@ def check_add(model: GPT, request: Request) -> None:
     check_count("seed", request.seed, 0, 2**63 - 1 - request.n)
     if not request.beams:
         return
+    if exits:
+        raise ValueError("a beam search compares texts by the whole model's word: leave beams out, or the exit_policy")
     if request.beams < request.n:
         raise ValueError(f"{request.beams} beams can't give n = {request.n} texts: ask for at least as many beams")
     if not request.sampling.greedy:

@@ -6,20 +6,26 @@ or several, if it drafts. The output of a request does not depend on who else is
 import copy
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence as Listed
 
 import torch
 from torch import Tensor
 
-from minilm.decoding.speculative import Chain, Draft, Proposer, SpeculativePass, check_draft, decide
-from minilm.generation import Generation, Pass, Recorder
+from minilm.decoding.early_exit import ExitPass, ExitPolicy
+from minilm.decoding.speculative import Draft, Proposer, SpeculativePass, decide, greedy_path
+from minilm.generation import Generation, Recorder
 from minilm.model import GPT
-from minilm.sampling import Sampling, choose
-from minilm.serving.beam import beam_step
+from minilm.sampling import Sampling, choose, uniform
+from minilm.serving.beam import grow
 from minilm.serving.blocks import BlockTable, prefix_keys
 from minilm.serving.checks import check_add, check_engine, check_size
-from minilm.serving.paged_cache import Feed, PagedBatch, PagedCache, PagedSequence
+from minilm.serving.drafting import Drafting
+from minilm.serving.exits import ExitRunner
+from minilm.serving.groups import kernels_fit
+from minilm.serving.memory import blocks_that_fit, check_memory
+from minilm.serving.paged_cache import PagedCache, PagedSequence
 from minilm.serving.request import Request, Sequence, Step
+from minilm.serving.runner import Rows, Runner, Turn
 from minilm.serving.scheduler import Scheduler, Work
 
 
@@ -28,35 +34,43 @@ class Engine:
     a proposer, sampled output has the same law, but which tokens are drawn depends on how many drafts there was room
     for.
 
-    num_blocks · block_size tokens of keys and values, for all.  max_batch_tokens: the most tokens of one pass; longer
-    prompts are read in chunks.  preemption: "recompute" or "swap", into `swap_blocks` blocks of host memory (default:
-    as many as there are).  prefix_caching: texts that begin alike share full blocks, also after their request is done.
-    proposer: any drafter of `decoding`; each sequence gets a copy, which drafts up to `max_drafts` tokens when blocks
-    are to spare.  watch: called with each `Step`.
+    num_blocks · block_size tokens of keys and values, for all; on a GPU as many as its free memory holds, unless given.
+    max_batch_tokens: the most tokens of one step; longer prompts are read in chunks.  preemption: "recompute" or
+    "swap", into `swap_blocks` blocks of host memory (default: as many as there are).  prefix_caching: texts that begin
+    alike share full blocks, also after their request is done.  proposer: any drafter of `decoding`; each sequence gets
+    a copy, which drafts up to `max_drafts` tokens when blocks are to spare.  exit_policy, exits, lens: as for
+    `decoding.early_exit`, for each sequence on its own; see `exits`.  watch: called with each `Step`.  kernels: by the
+    Triton kernels and recorded passes (default: on a GPU, where they know the model), or by PyTorch alone.
     """
 
-    def __init__(self, model: GPT, *, block_size: int = 16, num_blocks: int, max_batch_tokens: int = 512,
+    def __init__(self, model: GPT, *, block_size: int = 16, num_blocks: int | None = None, max_batch_tokens: int = 512,
                  proposer: Proposer | None = None, max_drafts: int = 8, preemption: str = "recompute",
-                 swap_blocks: int | None = None, prefix_caching: bool = True,
-                 watch: Callable[[Step], None] | None = None):
-        swap_blocks = num_blocks if swap_blocks is None else swap_blocks
-        check_engine(model, proposer, preemption, watch, prefix_caching, {
+                 swap_blocks: int | None = None, prefix_caching: bool = True, exit_policy: ExitPolicy | None = None,
+                 exits: Listed[int] | None = None, lens: Callable[[int, Tensor], Tensor] | None = None,
+                 watch: Callable[[Step], None] | None = None, kernels: bool | None = None):
+        check_engine(model, proposer, exit_policy, preemption, watch, prefix_caching, kernels, {
             "num_blocks": (num_blocks, 1), "block_size": (block_size, 1), "max_batch_tokens": (max_batch_tokens, 1),
             "max_drafts": (max_drafts, 0), "swap_blocks": (swap_blocks, 0 if preemption == "recompute" else 1)})
-        self.model, self.proposer, self.watch = model, proposer, watch
-        self.cache = PagedCache(model.config, num_blocks, block_size, dtype=model.dtype, device=model.device)
+        if num_blocks is None:
+            num_blocks = blocks_that_fit(model, block_size, max_batch_tokens)
+        check_memory(model, num_blocks, block_size)
+        self.model, self.watch = model, watch
+        kernels = model.device.type == "cuda" and kernels_fit(model) if kernels is None else kernels
+        self.cache = PagedCache(model.config, num_blocks, block_size, dtype=model.dtype, device=model.device,
+                                kernels=kernels)
         self.pool = self.cache.pool
-        self.swap_blocks = swap_blocks
+        self.swap_blocks = num_blocks if swap_blocks is None else swap_blocks
         self.scheduler = Scheduler(self.cache, max_batch_tokens=max_batch_tokens, preemption=preemption,
-                                   swap_blocks=swap_blocks, max_drafts=0 if proposer is None else max_drafts,
-                                   prefix_caching=prefix_caching,
+                                   swap_blocks=self.swap_blocks, max_drafts=0 if proposer is None else max_drafts,
+                                   prefix_caching=prefix_caching, prompts_only=exit_policy is not None,
                                    tell=lambda event, name: self._events.append((event, name)))
+        self.drafting = None if proposer is None else Drafting(model, self.cache, proposer)
+        self.runner = (Runner(model, self.cache, keeps=proposer is not None) if exit_policy is None else
+                       ExitRunner(model, self.cache, exit_policy, exits, lens))
         self.requests: dict[int, Request] = {}
         self._events: list[tuple[str, str]] = []
         self._news: deque[tuple[Request, int, list[int]]] = deque()     # what callbacks have not been told yet
         self._busy = False
-        if proposer is not None:                                        # a misfit shows here, not in the first request
-            self._proposer(BlockTable(self.pool))
 
     def add(self, prompt: list[int], max_new_tokens: int, sampling: Sampling = Sampling(), n: int = 1, *,
             beams: int = 0, eos: int | None = None, seed: int = 0,
@@ -69,7 +83,7 @@ class Engine:
         TypeError or ValueError for what can't be served.
         """
         request = Request(len(self.requests), prompt, max_new_tokens, sampling, n, beams, eos, seed, callback)
-        check_add(self.model, request)
+        check_add(self.model, request, isinstance(self.runner, ExitRunner))
         request.prompt = list(prompt)                                   # the caller may go on with theirs
         check_size(request, self.pool.block_size, self.pool.num_blocks,
                    self.swap_blocks if self.scheduler.preemption == "swap" else None)
@@ -130,73 +144,63 @@ class Engine:
 
     def _run(self, work: list[Work]) -> None:
         """Draft, one pass for all, then commit what each got."""
-        drafts = [self._draft(w) for w in work]
-        feeds, ids, alone = [], [], {}
-        for i, (w, draft) in enumerate(zip(work, drafts, strict=True)):
-            table, text = w.sequence.table, w.sequence.text
-            tokens = text[table.length : table.length + w.count] + draft.tokens
-            if draft.tokens and type(w.sequence.proposer).verify is not Chain.verify:
-                alone[i] = tokens                               # it verifies in a way of its own
-                continue
-            feeds.append(Feed(table, len(tokens), draft.rooted))
-            ids += tokens
+        drafts = [self.drafting.draft(w) if w.drafts else Draft() for w in work]
         contexts = [w.sequence.table.length for w in work]
-        states = iter(())
-        if feeds:
-            batch = self.model.hidden(torch.tensor([ids], device=self.model.device), PagedBatch(self.cache, feeds))[0]
-            states = iter(batch.split([feed.count for feed in feeds]))
-        for i, (w, draft) in enumerate(zip(work, drafts, strict=True)):
-            if i in alone:
-                view = PagedSequence(self.cache, w.sequence.table)
-                if draft.parents is not None:
-                    view.branch(draft.rooted)
-                own = w.sequence.proposer.verify(self.model, view, alone[i])
-            else:
-                own = next(states)
-            self._commit(w.sequence, draft, own, contexts[i])
+        turns = [self._turn(w, draft) for w, draft in zip(work, drafts, strict=True)]
+        alone = [w.drafts > 0 and self.drafting.verifies_alone(w) for w in work]
+        together = [turn for turn, own in zip(turns, alone, strict=True) if not own]
+        states = iter(self.runner.run(together) if together else ())
+        for w, draft, turn, own, context in zip(work, drafts, turns, alone, contexts, strict=True):
+            rows = self.drafting.verify(w, draft, turn.ids) if own else next(states)
+            self._commit(w.sequence, draft, rows, context)
         for request in {w.sequence.request.id: w.sequence.request for w in work}.values():
             if request.beams:
                 self._beam_step(request)
 
-    def _draft(self, work: Work) -> Draft:
-        sequence, request = work.sequence, work.sequence.request
-        room = min(request.max_new_tokens - len(sequence.out.tokens) - 1, work.drafts)
-        if room < 1:
-            return Draft()
-        if sequence.proposer is None:
-            sequence.proposer = self._proposer(sequence.table)
-        draft = sequence.proposer.propose(sequence.text, room, sequence.hidden, request.sampling, sequence.generator)
-        check_draft(draft, room, "rejection")
-        if len(draft.tokens) > work.drafts:                     # a tree that is too large: its first nodes are a tree
-            draft = Draft(draft.tokens[: work.drafts], None, draft.parents[: work.drafts])
-        work.drafts = len(draft.tokens)
-        return draft
+    def _turn(self, work: Work, draft: Draft) -> Turn:
+        sequence, table, sampling = work.sequence, work.sequence.table, work.sequence.request.sampling
+        tokens = sequence.tokens(table.length, table.length + work.count) + draft.tokens
+        reads = work.count < sequence.pending                       # a chunk of the prompt, and not its last
+        turn = Turn(sequence, table, tokens, 0 if reads else 1 + len(draft.tokens), work.count == 1, draft.rooted)
+        if self.runner.draws and turn.asks == 1 and not sampling.greedy:
+            if sequence.uniform is None:
+                sequence.uniform = uniform(sequence.generator)
+            turn.draw = sampling, sequence.uniform
+        return turn
 
-    def _commit(self, sequence: Sequence, draft: Draft, states: Tensor, context: int) -> None:
-        """Keep what was accepted, in the cache and in the text; states[tokens fed, d]."""
+    def _commit(self, sequence: Sequence, draft: Draft, rows: Rows, context: int) -> None:
+        """Keep what was accepted, in the cache and in the text."""
         request, table = sequence.request, sequence.table
         if draft.tokens:
-            path, last = decide(self.model.head(states), draft, request.sampling, "rejection", sequence.generator)
+            path, last = (greedy_path(rows.tokens, draft) if request.sampling.greedy else
+                          decide(rows.logits, draft, request.sampling, "rejection", sequence.generator))
             PagedSequence(self.cache, table).keep(context, [0, *(node + 1 for node in path)])
-            sequence.hidden = states[path[-1] + 1 if path else 0]
-            tokens = [*(draft.tokens[node] for node in path), last]
-            self._emit(sequence, len(states), context, tokens, draft, path)
+            sequence.hidden = rows.state(path[-1] + 1 if path else 0)
+            self._emit(sequence, rows, context, [*(draft.tokens[node] for node in path), last], draft, path)
         elif sequence.pending:                                  # a chunk of the prompt, and not its last
             self._remember(sequence)
         elif request.beams:
-            sequence.logits = self.model.head(states[-1])
+            sequence.logits = rows.logits[-1].clone()
         else:
-            sequence.hidden, logits = states[-1], self.model.head(states[-1])
-            if not sequence.out.tokens and sequence.index == 0:
-                self._fork(sequence, logits)
-            token = choose(logits, request.sampling, sequence.generator)
-            self._emit(sequence, len(states), context, [token], draft, [])
+            sequence.hidden = rows.state(-1) if self.drafting else None
+            if not sequence.out.tokens and sequence.index == 0 and request.n > 1:
+                self._fork(sequence, rows)
+            if request.sampling.greedy or self.runner.draws:
+                token = rows.token
+            else:
+                token = choose(rows.logits[-1], request.sampling, sequence.generator)
+            sequence.uniform = None
+            self._emit(sequence, rows, context, [token], draft, [])
 
-    def _emit(self, sequence: Sequence, fed: int, context: int, tokens: list[int], draft: Draft,
+    def _emit(self, sequence: Sequence, rows: Rows, context: int, tokens: list[int], draft: Draft,
               path: list[int]) -> None:
         request = sequence.request
-        new = sequence.out.emit(fed, context, tokens, SpeculativePass, drafted=tuple(draft.tokens),
-                                accepted=tuple(path), parents=None if draft.parents is None else tuple(draft.parents))
+        if rows.told is not None:
+            new = sequence.out.emit(rows.count, context, tokens, ExitPass, **rows.told)
+        else:
+            new = sequence.out.emit(rows.count, context, tokens, SpeculativePass, drafted=tuple(draft.tokens),
+                                    accepted=tuple(path),
+                                    parents=None if draft.parents is None else tuple(draft.parents))
         sequence.table.trim()
         self._remember(sequence)
         if sequence.out.done:
@@ -226,7 +230,7 @@ class Engine:
             self.watch(Step([(w.sequence.name, w.count + w.drafts) for w in work], events,
                             self.pool.num_blocks - self.pool.num_free, held, len(self.scheduler.waiting)))
 
-    def _fork(self, first: Sequence, logits: Tensor) -> None:
+    def _fork(self, first: Sequence, rows: Rows) -> None:
         """The prompt is read: the other samples begin, sharing all of its blocks, each with its own first token."""
         request = first.request
         for index in range(1, request.n):
@@ -235,24 +239,15 @@ class Engine:
             child.hidden = first.hidden
             request.sequences.append(child)
             self._events.append(("fork", child.name))
-            token = choose(logits, request.sampling, child.generator)
-            self._emit(child, 0, first.table.length, [token], Draft(), [])
+            token = choose(rows.logits[-1], request.sampling, child.generator)
+            self._emit(child, Rows(rows.made, 0, 0, 0, 0, rows.told), first.table.length, [token], Draft(), [])
 
     def _beam_step(self, request: Request) -> None:
         """When every beam has its logits: the best continuations live on, each in a fork of its parent's blocks."""
         beams = request.sequences
         if any(sequence.logits is None for sequence in beams):
             return
-        scores = torch.tensor([s.score for s in beams], dtype=torch.float64, device=self.model.device)
-        log_probs = torch.stack([s.logits for s in beams]).double().log_softmax(-1)
-        width = request.beams - len(request.finished)
-        request.sequences = []
-        for index, (parent, token, score) in enumerate(zip(*beam_step(scores, log_probs, width), strict=True)):
-            out = copy.deepcopy(beams[parent].out)
-            child = self._sequence(request, index, out, beams[parent].table.fork())
-            child.score, child.keys = score, list(beams[parent].keys)
-            out.emit(1, child.table.length, [token], Pass)
-            request.sequences.append(child)
+        request.sequences = grow(beams, request.beams - len(request.finished), self._sequence)
         for sequence in beams:
             sequence.table.free()
         for sequence in list(request.sequences):
@@ -279,17 +274,15 @@ class Engine:
 
     def _remember(self, sequence: Sequence) -> None:
         """Let others find the full blocks of what is in the cache, which holds accepted tokens only."""
-        if self.scheduler.prefix_caching:
-            held = sequence.text[: sequence.table.length]
-            sequence.keys = prefix_keys(held, self.pool.block_size, sequence.keys[: len(held) // self.pool.block_size])
+        if not self.scheduler.prefix_caching:
+            return
+        full = min(sequence.table.length, self.scheduler.sharable(sequence)) // self.pool.block_size
+        if full != sequence.shared:
+            held = sequence.tokens(0, full * self.pool.block_size)
+            sequence.keys = prefix_keys(held, self.pool.block_size, sequence.keys[:full])
             sequence.table.remember(sequence.keys)
+            sequence.shared = full
 
     def _sequence(self, request: Request, index: int, out: Recorder, table: BlockTable) -> Sequence:
-        generator = torch.Generator(self.model.device).manual_seed(request.seed + index)
+        generator = torch.Generator().manual_seed(request.seed + index)         # on the host: the same on every device
         return Sequence(request, index, table, out, generator)
-
-    def _proposer(self, table: BlockTable) -> Proposer:
-        """A drafter for one sequence, made when it first drafts: it may hold a cache of its own."""
-        proposer = copy.copy(self.proposer)
-        proposer.start(self.model, PagedSequence(self.cache, table))
-        return proposer

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from minilm.decoding.early_exit import ExitPolicy
 from minilm.decoding.speculative import Proposer
 from minilm.generation import Generation, Recorder
 from minilm.sampling import Sampling
@@ -16,9 +17,10 @@ from minilm.serving.blocks import BlockTable
 class Sequence:
     """One text that grows: the prompt and what came after it.
 
-    table: its blocks; table.length tokens of the text are in the cache.  hidden[d]: the target's last state where it
-    chose the text's last token.  logits[V]: of the next token, when all of the text is in the cache (beam search waits
-    with them for its other beams).  score: the sum of log-probabilities, for beam search.
+    table: its blocks; table.length tokens of the text are in the cache.  shared: of how many blocks others know.
+    hidden[d]: the target's last state where it chose the text's last token.  logits[V]: of the next token, when all of
+    the text is in the cache (beam search waits with them for its other beams).  score: the sum of log-probabilities,
+    for beam search.  uniform: drawn for the next token, which has not come yet.  policy: when its tokens may leave.
     """
 
     request: "Request"
@@ -31,10 +33,20 @@ class Sequence:
     hidden: Tensor | None = None
     logits: Tensor | None = None
     score: float = 0.0
+    uniform: float | None = None
+    shared: int = 0
+    policy: ExitPolicy | None = None
 
     @property
     def text(self) -> list[int]:
         return self.request.prompt + self.out.tokens
+
+    def tokens(self, start: int, end: int) -> list[int]:
+        """A piece of the text, without a copy of the whole."""
+        prompt = self.request.prompt
+        if start >= len(prompt):
+            return self.out.tokens[start - len(prompt) : end - len(prompt)]
+        return prompt[start:end] + self.out.tokens[: max(0, end - len(prompt))]
 
     @property
     def pending(self) -> int:
@@ -48,7 +60,7 @@ class Sequence:
 
     def retire(self) -> None:
         """Keep the result alone: a proposer may hold a whole cache."""
-        self.proposer = self.hidden = self.logits = None
+        self.proposer = self.hidden = self.logits = self.policy = None
 
 
 @dataclass(eq=False)

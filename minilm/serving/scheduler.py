@@ -23,13 +23,17 @@ class Work:
 
 
 class Scheduler:
-    """Keeps `waiting` and `running`, both in the order of arrival. tell(event, sequence name): for pictures."""
+    """Keeps `waiting` and `running`, both in the order of arrival.
+
+    tell(event, sequence name): for pictures.  prompts_only: no generated token's blocks are shared; see `exits`.
+    """
 
     def __init__(self, cache: PagedCache, *, max_batch_tokens: int, preemption: str, swap_blocks: int, max_drafts: int,
-                 prefix_caching: bool, tell: Callable[[str, str], None]):
+                 prefix_caching: bool, tell: Callable[[str, str], None], prompts_only: bool = False):
         self.cache, self.pool = cache, cache.pool
         self.max_batch_tokens, self.preemption, self.max_drafts = max_batch_tokens, preemption, max_drafts
         self.prefix_caching, self.host_free, self._tell = prefix_caching, swap_blocks, tell
+        self.prompts_only = prompts_only
         self.waiting: list[Request] = []
         self.running: list[Request] = []
 
@@ -37,17 +41,19 @@ class Scheduler:
         """This step's work, with all room reserved. Empty only when nobody is left."""
         work: list[Work] = []
         budget = self.max_batch_tokens
-        for request in list(self.running):                              # the oldest first; a preempted one drops out
-            if request in self.running:
-                work += self._next(request, budget)
-                budget = self.max_batch_tokens - sum(w.count for w in work)
+        place = 0
+        while place < len(self.running):                    # the oldest first; the youngest may be preempted meanwhile
+            given = self._next(self.running[place], budget)
+            work += given
+            budget -= sum(w.count for w in given)
+            place += 1
         while self.waiting and budget and self._admit(request := self.waiting[0]):
             admitted = self._next(request, budget)
             if not admitted:
                 break
             work += admitted
             budget -= sum(w.count for w in admitted)
-        for w in work:                                                  # drafts get what nobody else needs
+        for w in work if self.max_drafts else ():                       # drafts get what nobody else needs
             w.drafts = self._room_for_drafts(w.sequence, budget)
             budget -= w.drafts
         return work
@@ -143,9 +149,14 @@ class Scheduler:
     def _adopt(self, request: Request) -> None:
         """Begin with what is remembered of each text; one token is left to be computed."""
         for sequence in request.sequences if self.prefix_caching else ():
-            sequence.keys = prefix_keys(sequence.text, self.pool.block_size, sequence.keys)
-            whole = (len(sequence.text) - 1) // self.pool.block_size
+            text = sequence.text[: self.sharable(sequence)]
+            sequence.keys = prefix_keys(text, self.pool.block_size, sequence.keys)
+            whole = min(len(text), len(sequence.text) - 1) // self.pool.block_size
             sequence.table.adopt(sequence.keys[:whole])
+
+    def sharable(self, sequence: Sequence) -> int:
+        """How many of its tokens have the keys and values that anybody would get who reads the same text."""
+        return len(sequence.request.prompt) if self.prompts_only else len(sequence.text)
 
     def _needed(self, request: Request) -> int:
         """Free blocks that it takes to read all texts, the prompt once for all."""
@@ -177,6 +188,7 @@ class Scheduler:
                 sequence.logits = None
         for sequence in request.sequences:
             sequence.table.free()
+            sequence.shared = 0
         self.running.remove(request)
         self._queue(self.waiting, request)
 

@@ -1,5 +1,5 @@
 """Wrong versions of blocks, cache, scheduler and engine, each a single edit; their tests must reject every one."""
-from minilm.serving import blocks, engine, groups, paged_cache, request, scheduler
+from minilm.serving import beam, blocks, drafting, engine, groups, paged_cache, request, scheduler
 from mutants.edits import edit
 
 Table, Pool, Scheduler = blocks.BlockTable, blocks.BlockPool, scheduler.Scheduler
@@ -109,26 +109,25 @@ BLOCKS = [
 ]
 
 
-Engine, Request = engine.Engine, request.Request
+Engine, Drafting, Request = engine.Engine, drafting.Drafting, request.Request
 MIX, DRAFTS, GROUP = "check_mix", "check_drafters", "check_group_returns"
 ENGINE = [
     # a step
-    edit("a chunk skips a token", MIX, Engine, "_run", "text[table.length : table.length + w.count]",
-         "text[table.length + (w.count > 1) :][: w.count]"),
+    edit("a chunk skips a token", MIX, Engine, "_turn", "sequence.tokens(table.length, table.length + work.count)",
+         "sequence.tokens(table.length + (work.count > 1), table.length + (work.count > 1) + work.count)"),
     edit("a token after every chunk", MIX, Engine, "_commit", "elif sequence.pending:", "elif False:"),
-    edit("trees are fed as chains", DRAFTS, Engine, "_run", "len(tokens), draft.rooted", "len(tokens), None"),
-    edit("the rows of another", MIX, Engine, "_run", "batch.split([feed.count for feed in feeds])",
-         "batch.split([feed.count for feed in feeds])[::-1]"),
+    edit("trees are fed as chains", DRAFTS, Engine, "_turn", "work.count == 1, draft.rooted", "work.count == 1, None"),
+    edit("the rows of another", MIX, Engine, "_run", "self.runner.run(together)", "self.runner.run(together)[::-1]"),
     edit("rejected drafts are kept", DRAFTS, Engine, "_commit", "[0, *(node + 1 for node in path)]",
          "list(range(1 + len(draft.tokens)))"),
     edit("a rejected draft is hashed", "check_rejected_drafts", Engine, "_commit",
          "        PagedSequence(self.cache, table).keep",
          "        table.remember(prefix_keys(sequence.text + draft.tokens, self.pool.block_size))\n"
          "        PagedSequence(self.cache, table).keep"),
-    edit("the state of the last draft", "check_hidden", Engine, "_commit", "states[path[-1] + 1 if path else 0]",
-         "states[-1]"),
+    edit("the state of the last draft", "check_hidden", Engine, "_commit", "rows.state(path[-1] + 1 if path else 0)",
+         "rows.state(-1)"),
     edit("the room of drafts is kept", DRAFTS, Engine, "_emit", "sequence.table.trim()", "pass"),
-    edit("a draft that is told longer than it is", "check_fed", Engine, "_draft", "work.drafts = len(draft.tokens)",
+    edit("a draft that is told longer than it is", "check_fed", Drafting, "draft", "work.drafts = len(draft.tokens)",
          "pass"),
     edit("who is done keeps its blocks", MIX, Engine, "_finish", "sequence.table.free()", "pass"),
     edit("who is done keeps its drafter", DRAFTS, Engine, "_finish", "sequence.retire()", "pass"),
@@ -136,25 +135,24 @@ ENGINE = [
     edit("all samples draw alike", MIX, Engine, "_sequence", "request.seed + index", "request.seed"),
     edit("samples in one table", MIX, Engine, "_fork", "first.table.fork()", "first.table"),
     edit("samples fork again after a recompute", MIX, Engine, "_commit", "not sequence.out.tokens and ",
-         "(not sequence.out.tokens or len(states) > 1) and "),
-    edit("the first beam's text for all", MIX, Engine, "_beam_step", "beams[parent].out)", "beams[0].out)"),
-    edit("the first beam's blocks for all", MIX, Engine, "_beam_step", "beams[parent].table.fork()",
+         "(not sequence.out.tokens or rows.count > 1) and "),
+    edit("the first beam's text for all", MIX, engine, "grow", "beams[parent].out)", "beams[0].out)"),
+    edit("the first beam's blocks for all", MIX, engine, "grow", "beams[parent].table.fork()",
          "beams[0].table.fork()"),
     edit("old beams keep their blocks", MIX, Engine, "_beam_step", "sequence.table.free()", "pass"),
     edit("a beam that ended gives its place away", MIX, Engine, "_beam_step", " - len(request.finished)", ""),
-    edit("scores start anew", MIX, Engine, "_beam_step", "child.score, child.keys = score,",
+    edit("scores start anew", MIX, engine, "grow", "child.score, child.keys = score,",
          "child.score, child.keys = 0.0,"),
     edit("beams do not wait for each other", MIX, Engine, "_beam_step", "any(sequence.logits is None for sequence in "
          "beams)", "beams[0].logits is None"),
     edit("beams in order of their number", MIX, Request, "result", "-s.score if self.beams else s.index", "s.index"),
-    edit("the worst beams", MIX, engine, "beam_step", "descending=True", "descending=False"),
-    edit("scores forget the past", MIX, engine, "beam_step", "scores[:, None] + log_probs", "log_probs"),
+    edit("the worst beams", MIX, beam, "beam_step", "descending=True", "descending=False"),
+    edit("scores forget the past", MIX, beam, "beam_step", "scores[:, None] + log_probs", "log_probs"),
     # who runs
     edit("the oldest is preempted", MIX, Scheduler, "_make_room", "self.running[-1]", "self.running[0]"),
     edit("the preempted goes to the end of the line", MIX, Scheduler, "preempt", "self._queue(self.waiting, request)",
          "self.waiting.append(request)"),
-    edit("the budget is for each", MIX, Scheduler, "schedule", "self.max_batch_tokens - sum(w.count for w in work)",
-         "self.max_batch_tokens"),
+    edit("the budget is for each", MIX, Scheduler, "schedule", "budget -= sum(w.count for w in given)", "pass"),
     edit("a request's sequences take the budget each", MIX, Scheduler, "_next", "budget -= count", "pass"),
     edit("drafts beyond the budget", DRAFTS, Scheduler, "_room_for_drafts", "self.max_drafts, budget, free",
          "self.max_drafts, free"),
@@ -166,8 +164,8 @@ ENGINE = [
     edit("each reads the prompt on its own", GROUP, Scheduler, "_has_prompt", "if sequence is first or", "if True or"),
     edit("room for a copy that nobody needs", "check_last_block", Scheduler, "_needed_on_return",
          "min(request.host.num_blocks + more, request.most_blocks(size))", "request.host.num_blocks + more"),
-    edit("the whole text is adopted", "check_prefix_hits", Scheduler, "_adopt", "(len(sequence.text) - 1) //",
-         "len(sequence.text) //"),
+    edit("the whole text is adopted", "check_prefix_hits", Scheduler, "_adopt", "len(sequence.text) - 1) //",
+         "len(sequence.text)) //"),
     edit("nothing is adopted", "check_prefix_hits", Scheduler, "_adopt", "sequence.keys[:whole]", "[]"),
     edit("counted as if nothing were shared", GROUP, Scheduler, "_needed", " - shared", ""),
     edit("swapped though the host is full", "check_small_swap", Scheduler, "preempt",

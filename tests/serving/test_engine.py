@@ -185,10 +185,10 @@ def states_of(load: list[Ask], which: int, seed: int, monkeypatch, **options) ->
     """{tokens before: last state} of one request in a load, or alone where which == 0 and there is no other."""
     seen, right = {}, Engine._commit
 
-    def commit(self, sequence, draft, states, context):
+    def commit(self, sequence, draft, rows, context):
         if sequence.request.id == which:
-            seen[context + len(states)] = states[-1].clone()
-        return right(self, sequence, draft, states, context)
+            seen[context + rows.count] = rows.state(-1).clone()
+        return right(self, sequence, draft, rows, context)
 
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "_commit", commit)

@@ -1,0 +1,137 @@
+"""A step's passes of the model: who feeds what goes in, states, logits and the largest of them come out.
+
+On a CPU it is one pass of the model's own modules over all tokens. With the kernels, those that feed few tokens, and
+so wait for memory, go through recorded passes of fixed size (`graphs`); pieces of prompts, which are much work, do not.
+Either way there is one product with the vocabulary for all who want a token, and one wait for the device.
+"""
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minilm.model import GPT
+from minilm.sampling import Sampling
+from minilm.serving.blocks import BlockTable
+from minilm.serving.graphs import GREEDY, Graphs
+from minilm.serving.paged_cache import Feed, PagedBatch, PagedCache
+from minilm.serving.request import Sequence
+
+
+@dataclass(slots=True)
+class Turn:
+    """What `sequence` does in a step: it feeds `ids` after what its `table` holds, as a tree if they have `parents`.
+
+    asks: of how many of them, the last ones, it wants the logits.  draw: the law and the uniform number of its token,
+    where a runner that `draws` is to draw it.  few: not a piece of a prompt.
+    """
+
+    sequence: Sequence
+    table: BlockTable
+    ids: list[int]
+    asks: int
+    few: bool
+    parents: list[int] | None = None
+    draw: tuple[Sampling, float] | None = None
+
+    @property
+    def feed(self) -> Feed:
+        return Feed(self.table, len(self.ids), self.parents)
+
+
+class Made:
+    """What a pass made: states[rows, d]; logits[asked, V], of those asked for; their tokens, largest or drawn."""
+
+    def __init__(self, states: Tensor, logits: Tensor | None, tokens: list[int]):
+        self.states, self.logits, self.tokens = states, logits, tokens
+
+
+class Rows:
+    """A turn's part of it: `count` rows from `first` on, `asked` logits from `first_asked` on. told: see `exits`."""
+
+    __slots__ = ("made", "first", "count", "first_asked", "asked", "told")
+
+    def __init__(self, made: Made, first: int, count: int, first_asked: int, asked: int, told: dict | None = None):
+        self.made, self.first, self.count, self.told = made, first, count, told
+        self.first_asked, self.asked = first_asked, asked
+
+    def state(self, i: int) -> Tensor:
+        """[d], after the turn's i-th token; -1: after its last."""
+        return self.made.states[self.first + i % self.count]
+
+    @property
+    def logits(self) -> Tensor:
+        """[asked, V]"""
+        return self.made.logits[self.first_asked : self.first_asked + self.asked]
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.made.tokens[self.first_asked : self.first_asked + self.asked]
+
+    @property
+    def token(self) -> int:
+        return self.made.tokens[self.first_asked + self.asked - 1]
+
+
+class Runner:
+    """Runs the turns of each step.
+
+    keeps: whether states are still looked at after the next step.  draws: whether it draws sampled tokens too, by one
+    launch for all; else whoever asked for logits does.
+    """
+
+    def __init__(self, model: GPT, cache: PagedCache, keeps: bool):
+        self.model, self.cache, self.keeps = model, cache, keeps
+        self.graphs = Graphs(model, cache) if cache.kernels else None
+        self.draws = cache.kernels
+
+    def run(self, turns: list[Turn]) -> list[Rows]:
+        """What each gets; their tables then hold what they fed."""
+        if self.graphs is None:
+            return self._together(turns)
+        recorded = [turn for turn in turns if turn.few]
+        if not self.graphs.takes(recorded):
+            recorded = []
+        rest = [turn for turn in turns if not (recorded and turn.few)]
+        made = dict(zip(map(id, rest), self._together(rest), strict=True)) if rest else {}
+        if recorded:
+            made |= zip(map(id, recorded), self._recorded(recorded), strict=True)
+        return [made[id(turn)] for turn in turns]
+
+    def _together(self, turns: list[Turn]) -> list[Rows]:
+        """One pass of the model over all, as it is."""
+        ids = [token for turn in turns for token in turn.ids]
+        batch = PagedBatch(self.cache, [turn.feed for turn in turns])
+        states = self.model.hidden(torch.tensor([ids], device=self.model.device), batch)[0]
+        made, asked, end, asked_so_far, out = Made(states, None, []), [], 0, 0, []
+        for turn in turns:
+            out.append(Rows(made, end, len(turn.ids), asked_so_far, turn.asks))
+            end, asked_so_far = end + len(turn.ids), asked_so_far + turn.asks
+            asked += range(end - turn.asks, end)
+        if asked:
+            made.logits = self.model.head(states if len(asked) == len(states) else states[asked])
+            made.tokens = self._tokens(made.logits, [turn.draw for turn in turns for _ in range(turn.asks)])
+        return out
+
+    def _recorded(self, turns: list[Turn]) -> list[Rows]:
+        states, logits, tokens, m = self.graphs.run(turns)
+        drawn = {i * m + len(turn.ids) - 1: turn.draw for i, turn in enumerate(turns) if turn.draw is not None}
+        if m > 1 and drawn:
+            for row, token in zip(drawn, self._tokens(logits[list(drawn)], list(drawn.values())), strict=True):
+                tokens[row] = token
+        made, out = Made(states.clone() if self.keeps else states, logits, tokens), []
+        for i, turn in enumerate(turns):
+            turn.table.length += len(turn.ids)
+            out.append(Rows(made, i * m, len(turn.ids), i * m + len(turn.ids) - turn.asks, turn.asks))
+        return out
+
+    def _tokens(self, logits: Tensor, draws: list[tuple[Sampling, float] | None]) -> list[int]:
+        """Of logits[R, V]: the largest, or where there is a draw, what it gives."""
+        if not any(draws):
+            return logits.argmax(-1).tolist()
+        from minilm.kernels.sampler import sample
+
+        some = [draw or (GREEDY, 0.0) for draw in draws]
+        numbers = [[s.temperature for s, _ in some], [s.top_k for s, _ in some], [s.top_p for s, _ in some],
+                   [uniform for _, uniform in some]]
+        temperature, top_k, top_p, uniforms = torch.tensor(numbers, dtype=torch.float32, device=logits.device)
+        return sample(logits, temperature, top_k.int(), top_p, uniforms).tolist()
