@@ -24,6 +24,36 @@ except ImportError:                                         # no Triton: the ref
 MOST_TREE_TOKENS = 64                                       # what one token sees of the others is 64 bits
 
 
+@triton.jit
+def output_row(b, head, kv_heads, r, M: tl.constexpr, GROUP: tl.constexpr):
+    """Which row of out[B · M · H, D] row r of a key-value head is: query head `head * GROUP + r % GROUP` of new token
+    `r // GROUP`."""
+    return (b * M + r // GROUP) * kv_heads * GROUP + head * GROUP + r % GROUP
+
+
+@triton.jit
+def tree_bits(at, token, tree_token, tree_other, real, M: tl.constexpr):
+    """What new tokens `token` see of the others: bit p is new token p. at: the sequence's tree mask."""
+    p = tl.arange(0, 64)
+    sees = tl.load(at + token[:, None] * tree_token + p[None, :] * tree_other,
+                   mask=real[:, None] & (p < M)[None, :], other=0)
+    return tl.sum((sees != 0).to(tl.int64) << p[None, :], 1)
+
+
+@triton.jit
+def take_in(score, value, top, total, acc):
+    """Online softmax: one more tile of scores[ROWS, TILE], in base 2, and of values[TILE, HEAD].
+
+    top: largest score so far. total: sum of 2^(score - top). acc[ROWS, HEAD]: the values, so weighted.
+    """
+    highest = tl.maximum(top, tl.max(score, 1))
+    base = tl.where(highest == float("-inf"), 0.0, highest)         # nothing seen yet: -inf - -inf would be nan
+    weight = tl.exp2(score - base[:, None])
+    before = tl.exp2(top - base)
+    acc = acc * before[:, None] + tl.dot(weight.to(value.dtype), value, input_precision="ieee")
+    return highest, total * before + tl.sum(weight, 1), acc
+
+
 @triton.jit(do_not_specialize=["num_splits", "table_width", "table_row", "tree_row", "tree_token", "tree_other"])
 def attend_splits(
     q, k, v, out, states, lses, tables, lengths, tree, scale, num_splits,
@@ -33,7 +63,8 @@ def attend_splits(
     ROWS: tl.constexpr, HEAD: tl.constexpr, TILE: tl.constexpr,         # of a tile: query rows, head size, keys
     PAGE: tl.constexpr, SPLIT_SIZE: tl.constexpr,               # of a block; of a split. 0: contiguous; by number
     TREE: tl.constexpr, WHOLE: tl.constexpr,                    # is there a tree mask? is there one split only?
-    PLACE: tl.constexpr, OVERLAP: tl.constexpr,                 # integer for places in the cache; see below
+    ALIKE: tl.constexpr, PLACE: tl.constexpr,                   # do v's keys lie as k's do? integer for places there
+    OVERLAP: tl.constexpr,                                      # see below
 ):
     if OVERLAP:
         gdc_wait()                                          # until what the last kernel wrote is there
@@ -52,18 +83,14 @@ def attend_splits(
     else:                                                   # every num_splits-th tile: all splits walk side by side
         first, step, last = split * TILE, num_splits * TILE, length
 
-    # row r is query head `head * GROUP + r % GROUP` of new token r // GROUP
     r = block * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, HEAD)
     token = r // GROUP
     real = (r < R)[:, None] & (d < D)[None, :]              # the rest of the tile is padding
     q_at = q + b * q_row + token * q_token + (head * GROUP + r % GROUP) * q_head
     query = tl.load(q_at[:, None] + d[None, :], mask=real, other=0.0)
-    if TREE:                                                # what new token `token` sees: bit p is new token p
-        p = tl.arange(0, 64)
-        sees = tl.load(tree + b * tree_row + token[:, None] * tree_token + p[None, :] * tree_other,
-                       mask=(r < R)[:, None] & (p < M)[None, :], other=0)
-        sees = tl.sum((sees != 0).to(tl.int64) << p[None, :], 1)
+    if TREE:
+        sees = tree_bits(tree + b * tree_row, token, tree_token, tree_other, r < R, M)
     k += head.to(tl.int64) * k_head
     v += head.to(tl.int64) * v_head
     if PAGE:                                                # the first tile's blocks: need not wait for length
@@ -74,19 +101,19 @@ def attend_splits(
         k += b * k_row
         v += b * v_row
 
-    top = tl.full([ROWS], float("-inf"), tl.float32)        # largest score so far
-    total = tl.zeros([ROWS], tl.float32)                    # sum of 2^(score - top)
+    top = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, HEAD], tl.float32)
     for start in range(first, last, step):
         j = start + tl.arange(0, TILE)                      # keys
         inside = j < last
         if PAGE:
             k_at = page * k_row + (j % PAGE) * k_token
-            v_at = page * v_row + (j % PAGE) * v_token
+            v_at = k_at if ALIKE else page * v_row + (j % PAGE) * v_token
             page = tl.load(tables + (j + step) // PAGE, mask=j + step < last, other=0).to(PLACE)    # of the next tile
         else:
             k_at = j.to(PLACE) * k_token
-            v_at = j.to(PLACE) * v_token
+            v_at = k_at if ALIKE else j.to(PLACE) * v_token
         there = inside[:, None] & (d < D)[None, :]
         key = tl.load(k + k_at[:, None] + d[None, :], mask=there, other=0.0)
         score = tl.dot(query, key.T, input_precision="ieee") * scale            # [ROWS, TILE], base 2
@@ -96,19 +123,13 @@ def attend_splits(
         else:
             visible = new <= token[:, None]
         score = tl.where(visible & inside[None, :], score, float("-inf"))
-        highest = tl.maximum(top, tl.max(score, 1))
-        base = tl.where(highest == float("-inf"), 0.0, highest)         # nothing seen yet: -inf - -inf would be nan
-        weight = tl.exp2(score - base[:, None])
-        before = tl.exp2(top - base)
         value = tl.load(v + v_at[:, None] + d[None, :], mask=there, other=0.0)
-        acc = acc * before[:, None] + tl.dot(weight.to(value.dtype), value, input_precision="ieee")
-        total = total * before + tl.sum(weight, 1)
-        top = highest
+        top, total, acc = take_in(score, value, top, total, acc)
 
     some = tl.where(total > 0, total, 1.0)
     acc = acc / some[:, None]                               # zeros where no key was seen
     if WHOLE:
-        out_at = out + ((b * M + token) * kv_heads * GROUP + head * GROUP + r % GROUP)[:, None] * D + d[None, :]
+        out_at = out + output_row(b, head, kv_heads, r, M, GROUP)[:, None] * D + d[None, :]
         tl.store(out_at, acc.to(out.dtype.element_ty), mask=real)
     else:
         place = ((b * kv_heads + head) * num_splits + split) * R + r
@@ -155,7 +176,7 @@ def merge_splits(
         total = total * before + tl.sum(share, 0)
         top = highest
     merged = merged / tl.where(total > 0, total, 1.0)[:, None]
-    out_at = out + ((b * M + r // GROUP) * kv_heads * GROUP + head * GROUP + r % GROUP)[:, None] * D + d[None, :]
+    out_at = out + output_row(b, head, kv_heads, r, M, GROUP)[:, None] * D + d[None, :]
     tl.store(out_at, merged.to(out.dtype.element_ty), mask=(r < R)[:, None] & (d < D)[None, :])
 
 
@@ -169,7 +190,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor |
     """
     B, m, H, D = q.shape
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    cache, K, S, PAGE, PLACE = _where_keys_lie(k, v, tables)
+    cache, K, S, shape = _where_keys_lie(k, v, tables)
     rows = m * (H // K)                                     # query rows of one key-value head
     ROWS, HEAD = min(max(triton.next_power_of_2(rows), 16), 64), triton.next_power_of_2(D)
     blocks = -(-rows // ROWS)
@@ -178,27 +199,29 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor |
     elif not num_splits:
         num_splits = choose_splits(B * K * blocks, S, processors(q.device))
     whole, fixed = num_splits == 1, bool(split_size)
-    TILE, stages = (tile, 3) if tile else tile_of(PAGE, ROWS, HEAD * q.element_size(), fixed, whole, q.device)
+    TILE, stages = (tile, 3) if tile else tile_of(shape["PAGE"], ROWS, HEAD * q.element_size(), fixed, whole, q.device)
     out = torch.empty(B, m, H, D, dtype=q.dtype, device=q.device)
     states = out if whole else torch.empty(B, K, num_splits, rows, D, dtype=torch.float32, device=q.device)
     lses = out if whole else torch.empty(B, K, num_splits, rows, dtype=torch.float32, device=q.device)
     mask, mask_strides = (q, (0, 0, 0)) if tree is None else (tree.view(torch.uint8), tree.stride())
     overlap = {"launch_pdl": True} if can_overlap(q.device) else {}
-    shape = dict(M=m, GROUP=H // K, D=D, HEAD=HEAD, SPLIT_SIZE=split_size or 0, OVERLAP=bool(overlap))
+    both = dict(M=m, GROUP=H // K, D=D, HEAD=HEAD, SPLIT_SIZE=split_size or 0, OVERLAP=bool(overlap))
     attend_splits[K * blocks, num_splits, B](
         q, k, v, out, states, lses, lengths if tables is None else tables, lengths, mask,
-        math.log2(math.e) / math.sqrt(D), num_splits, *q.stride()[:3], *cache, *mask_strides, **shape, ROWS=ROWS,
-        TILE=TILE, PAGE=PAGE, TREE=tree is not None, WHOLE=whole, PLACE=PLACE, num_warps=4, num_stages=stages,
-        **overlap)
+        math.log2(math.e) / math.sqrt(D), num_splits, *q.stride()[:3], *cache, *mask_strides, **both, **shape,
+        ROWS=ROWS, TILE=TILE, TREE=tree is not None, WHOLE=whole, num_warps=4, num_stages=stages, **overlap)
     if not whole:
         ROWS, CHUNK, warps = merge_tile(rows * B * K, fixed)
-        merge_splits[-(-rows // ROWS), K, B](out, states, lses, lengths, num_splits, **shape, ROWS=ROWS, CHUNK=CHUNK,
+        merge_splits[-(-rows // ROWS), K, B](out, states, lses, lengths, num_splits, **both, ROWS=ROWS, CHUNK=CHUNK,
                                              num_warps=warps, **overlap)
     return out
 
 
 def _where_keys_lie(k: Tensor, v: Tensor, tables: Tensor | None) -> tuple:
-    """(strides of k, of v, of the tables; K; S; block size, 0 for none; an integer that holds any place)"""
+    """(strides of k, of v, of the tables; K; S; and what the kernel is compiled for).
+
+    PAGE: block size, 0 for none. ALIKE: v's strides are k's. PLACE: an integer type that holds any place.
+    """
     if tables is None:
         K, S = k.shape[1:3]
         strides = [(x.stride(0), x.stride(2), x.stride(1)) for x in (k, v)]
@@ -212,7 +235,8 @@ def _where_keys_lie(k: Tensor, v: Tensor, tables: Tensor | None) -> tuple:
         strides = [x.stride()[:3] for x in (k, v)]
         reach = max(sum(n * stride for n, stride in zip(x.shape, x.stride(), strict=True)) for x in (k, v))
         table = (tables.shape[1], tables.stride(0))
-    return (*strides[0], *strides[1], *table), K, S, page, tl.int64 if reach >= 2**31 else tl.int32
+    compiled = {"PAGE": page, "ALIKE": strides[0] == strides[1], "PLACE": tl.int64 if reach >= 2**31 else tl.int32}
+    return (*strides[0], *strides[1], *table), K, S, compiled
 
 
 def tile_of(page: int, rows: int, row_bytes: int, fixed: bool, whole: bool, device: torch.device) -> tuple[int, int]:

@@ -31,10 +31,11 @@ def assert_close(got: torch.Tensor, want: torch.Tensor, dtype: torch.dtype, what
     assert wrong <= TOLERANCE[dtype], f"relative error {wrong:.2g} > {TOLERANCE[dtype]:.0e} {what}"
 
 
-def the_tests_of(checks: dict[str, Callable[[], None]], wrong: Sequence, says: str = "") -> tuple[Callable, Callable]:
+def the_tests_of(checks: dict[str, Callable[[], None]], wrong: Sequence,
+                 says: str | None = None) -> tuple[Callable, Callable]:
     """The two tests that every kernel has: each check holds, and each wrong version fails the check it names.
 
-    says: what the failure's message must match.
+    says: what the failure's message must match, if anything.
     """
     @pytest.mark.parametrize("check", checks.values(), ids=checks)
     def check_holds(check):

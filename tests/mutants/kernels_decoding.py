@@ -32,8 +32,8 @@ DECODE = [
            "splits = tl.maximum(tl.cdiv(tl.load(lengths + b).to(tl.int32), SPLIT_SIZE), 1)", "splits = num_splits"),
     # online softmax
     attend("what came before is not scaled down", RAGGED, "acc = acc * before[:, None] +", "acc = acc +"),
-    attend("the sum before is not scaled down", RAGGED, "total = total * before + tl.sum(weight, 1)",
-           "total = total + tl.sum(weight, 1)"),
+    attend("the sum before is not scaled down", RAGGED, "total * before + tl.sum(weight, 1), acc",
+           "total + tl.sum(weight, 1), acc"),
     attend("no maximum is subtracted", SCORES, "weight = tl.exp2(score - base[:, None])", "weight = tl.exp2(score)"),
     attend("the scale is forgotten", RAGGED, "input_precision=\"ieee\") * scale ", "input_precision=\"ieee\") "),
     attend("keys past the row's end count", RAGGED, "visible & inside[None, :], score,", "visible, score,"),
@@ -43,6 +43,8 @@ DECODE = [
     # heads
     attend("the wrong key-value head", RAGGED, "k += head.to(tl.int64) * k_head",
            "k += ((head + 1) % kv_heads).to(tl.int64) * k_head"),
+    attend("values lie as keys do, whatever their strides", "check_strides", '"ALIKE": strides[0] == strides[1]',
+           '"ALIKE": True'),
     attend("values of the first head for all", RAGGED, "v += head.to(tl.int64) * v_head", "v += 0 * v_head"),
     attend("heads of a group are strided over key-value heads", RAGGED,
            "(head * GROUP + r % GROUP) * q_head", "(head + r % GROUP * kv_heads) * q_head"),
@@ -60,8 +62,8 @@ DECODE = [
            "merged = merged / tl.where(total > 0, total, 1.0)[:, None]", "merged = merged * 1"),
     attend("a chunk of splits is not scaled to the next", "check_chunks",
            "merged = merged * before[:, None] +", "merged = merged +"),
-    attend("the merged rows of another head", RAGGED, "((b * M + r // GROUP) * kv_heads * GROUP + head * GROUP",
-           "((b * M + r // GROUP) * kv_heads * GROUP + (kv_heads - 1 - head) * GROUP"),
+    attend("the merged rows of another head", RAGGED, "kv_heads * GROUP + head * GROUP + r",
+           "kv_heads * GROUP + (kv_heads - 1 - head) * GROUP + r"),
 ]
 
 TREE = "((sees[:, None] >> tl.maximum(new, 0).to(tl.int64)) & 1) != 0"
@@ -72,7 +74,7 @@ PAGED = [
     attend("block tables go on by one tile", NUMBER, "tables + (j + step) // PAGE", "tables + (j + TILE) // PAGE"),
     attend("tokens count from the tile, not the block", NUMBER, "k_at = page * k_row + (j % PAGE) * k_token",
            "k_at = page * k_row + (j - start) % PAGE * k_token"),
-    attend("values of the block before", CASES, "v_at = page * v_row", "v_at = tl.maximum(page - 1, 0) * v_row"),
+    attend("values of the block before", CASES, "k_at if ALIKE else page * v_row", "tl.maximum(page - 1, 0) * v_row"),
     attend("the last partial block is read whole", CASES, "num_splits * TILE, length\n",
            "num_splits * TILE, tl.cdiv(length, PAGE) * PAGE\n"),
     attend("a new token sees the next", CASES,
@@ -86,7 +88,7 @@ PAGED = [
            "new = j[None, :] - (last - M)"),
     attend("the tree mask transposed", CASES, "token[:, None] * tree_token + p[None, :] * tree_other",
            "token[:, None] * tree_other + p[None, :] * tree_token"),
-    attend("the first row's tree for all", CASES, "tree + b * tree_row", "tree + 0 * tree_row"),
+    attend("the first row's tree for all", CASES, "tree_bits(tree + b * tree_row", "tree_bits(tree + 0 * tree_row"),
     attend("a tree hides the older keys", CASES, f"visible = (new < 0) | ({TREE})", f"visible = (new >= 0) & ({TREE})"),
     attend("a tree of 32 tokens at most", "check_many_rows", "(sees != 0).to(tl.int64) << p[None, :]",
            "(sees != 0).to(tl.int32) << p[None, :]"),
