@@ -16,6 +16,7 @@
     reservations where KV memory goes under contiguous reservations and under blocks
     kernels     the Triton kernels beside SDPA, cuDNN, FlexAttention, FlashInfer and the limits of a GPU; it stands on
                 kernel_cells (shapes, inputs, references), kernel_peers, kernel_timing and kernel_report
+    parallel    a decode step whole and cut over ranks, and the price of an all-reduce
     drafters    which ways to draft go with a model
     record      recorded results and their machine
 
@@ -29,10 +30,10 @@ ROUNDS = 7
 BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",),
               "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"), "lossless": ("model",),
               "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "captured": ("rounds",),
-              "trie": ("model", "rounds")}
+              "trie": ("model", "rounds"), "parallel": ("model", "rounds", "device", "ranks")}
 # Those that `measure(model, rounds=...)` and `show` say all of, and where they are.
 PLAIN = {"linear": "few_rows", "speculative": "speculative", "lookahead": "lookahead_steps", "trie": "trie",
-         "serving": "serving", "captured": "captured", "kernels": "kernels"}
+         "serving": "serving", "captured": "captured", "kernels": "kernels", "parallel": "parallel"}
 ON_GPU = ("captured", "kernels")
 
 
@@ -40,9 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=tuple(BENCHMARKS), help="which benchmark")
     parser.add_argument("--model", nargs="+", metavar="NAME",
                         help="which models: decode takes several (default: minilm-14m smollm2-135m-instruct), "
-                             "speculative, lossless and trie take one (default: minilm-14m)")
+                             "speculative, lossless, trie and parallel take one (default: minilm-14m; for parallel on "
+                             "cuda 8b, random weights of that shape)")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"how often each is timed (default: {ROUNDS})")
-    parser.add_argument("--device", help="for limits and decode: cpu (default) or cuda")
+    parser.add_argument("--device", help="for limits, decode and parallel: cpu (default) or cuda")
+    parser.add_argument("--ranks", type=int, metavar="N", help="for parallel: over how many ranks (default: 2)")
     parser.add_argument("--record", metavar="NAME", help="save the result as minilm/bench/results/NAME.json")
 
 
@@ -71,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.what in PLAIN:
         benchmark = importlib.import_module(f"minilm.bench.{PLAIN[args.what]}")
         timed = {"rounds": rounds} if "rounds" in BENCHMARKS[args.what] else {}
-        measured = benchmark.measure(*args.model or [], **timed)
+        given = {name: getattr(args, name) for name in ("device", "ranks") if getattr(args, name) is not None}
+        measured = benchmark.measure(*args.model or [], **timed, **given)
         shown = benchmark.show(measured)
     else:
         from minilm.bench import lossless as benchmark
@@ -86,11 +90,11 @@ def run(args: argparse.Namespace) -> int:
 
 def check_options(args: argparse.Namespace) -> None:
     """Raise ValueError, before anything is measured, for an option that the benchmark would ignore, or no rounds."""
-    for option in ("model", "rounds", "device"):
+    for option in ("model", "rounds", "device", "ranks"):
         if getattr(args, option) is not None and option not in BENCHMARKS[args.what]:
             takers = " and ".join(name for name, options in BENCHMARKS.items() if option in options)
             raise ValueError(f"`minilm bench {args.what}` has no --{option}; it belongs to {takers}")
-    if args.what in ("speculative", "lossless", "trie") and len(args.model or []) > 1:
+    if args.what in ("speculative", "lossless", "trie", "parallel") and len(args.model or []) > 1:
         raise ValueError(f"`minilm bench {args.what}` takes one model; it got {len(args.model)}")
     if args.rounds is not None and args.rounds < 1:
         raise ValueError(f"--rounds must be at least 1; it is {args.rounds}")
