@@ -13,18 +13,20 @@ from minilm.decoding.calm import ExitHead
 from minilm.decoding.proposers import (
     AheadHeads,
     Blockwise,
+    Combined,
     DraftModel,
     PromptLookup,
     RecurrentDraft,
     RecurrentHead,
     SelfSpeculative,
+    SurvivalDraft,
     Trie,
 )
 from minilm.decoding.speculative import Proposer
 from minilm.model import GPT
 
 CHAPTERS = {"draft model": 5, "recurrent draft": 5, "prompt lookup": 6, "blockwise": 6, "blockwise tree": 6,
-            "self-speculation": 6, "trie": 7}                   # and the lesson that explains each
+            "self-speculation": 6, "trie": 7, "combined": 12}   # and the lesson that explains each
 CHAIN, TREE = ((0,), (0, 0)), ((0,), (1,), (0, 0))
 Part = TypeVar("Part")
 
@@ -37,6 +39,7 @@ def drafters(model: GPT) -> dict[str, Callable[[], Proposer]]:
     if draft is not None:
         found["draft model"] = lambda: DraftModel(draft, 5, confidence=0.5)
         found["self-speculation"] = lambda: SelfSpeculative(4, 2)
+        found["combined"] = lambda: Combined([PromptLookup(12, 8, min_ngram=6), SurvivalDraft(draft)])
     ahead = trained(AheadHeads.load, model)
     if ahead is not None:
         found["blockwise"] = lambda: Blockwise(ahead, CHAIN)
@@ -44,6 +47,7 @@ def drafters(model: GPT) -> dict[str, Callable[[], Proposer]]:
     head = trained(RecurrentHead.load, model)
     if head is not None:
         found["recurrent draft"] = lambda: RecurrentDraft(head, 3)
+        found["combined"] = lambda: Combined([PromptLookup(6, 3, min_ngram=2), RecurrentDraft(head, 3)])
     return {name: found[name] for name in CHAPTERS if name in found}
 
 

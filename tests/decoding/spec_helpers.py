@@ -9,7 +9,15 @@ import torch
 from core_helpers import tiny_model
 from law import draw, law_of
 
-from minilm.decoding.proposers import AheadHeads, Blockwise, DraftModel, PromptLookup, SelfSpeculative
+from minilm.decoding.proposers import (
+    AheadHeads,
+    Blockwise,
+    Combined,
+    DraftModel,
+    PromptLookup,
+    SelfSpeculative,
+    SurvivalDraft,
+)
 from minilm.decoding.proposers.recurrent import RecurrentDraft, RecurrentHead
 from minilm.sampling import Sampling
 
@@ -96,6 +104,10 @@ PROPOSERS = {
     "blockwise chain": lambda: Blockwise(random_heads()),
     "blockwise tree": lambda: Blockwise(random_heads(), BUSHY),
     "recurrent": lambda: RecurrentDraft(recurrent_head(list(range(0, 97, 2))), 3),
+    "survival": lambda: SurvivalDraft(SMALL, 6, survival=0.05),
+    "combined": lambda: Combined([PromptLookup(4, 2, min_ngram=2), SurvivalDraft(SMALL, 3)]),
+    "combined, own ways": lambda: Combined([PromptLookup(3, 1), SelfSpeculative(3, 2)]),
+    "combined, of trees": lambda: Combined([PromptLookup(3, 2, min_ngram=2), Blockwise(random_heads(), BUSHY)]),
     "all right": lambda: Scripted(right),
     "all wrong": lambda: Scripted(wrong),
     "half right": lambda: Scripted(half_right),
@@ -119,7 +131,7 @@ LAW = {"dtype": torch.float64, "vocab_size": WORDS, "max_positions": 16, "tie_em
 LAW_TARGET, LAW_SMALL = tiny_model(seed=8, **LAW), tiny_model(seed=9, num_layers=1, **LAW)
 DRAWING = [importlib.import_module(f"minilm.{name}") for name in (
     "sampling", "decoding.speculative", "decoding.verify", "decoding.proposers.draft_model",
-    "decoding.proposers.self_speculative", "decoding.proposers.recurrent")]
+    "decoding.proposers.self_speculative", "decoding.proposers.recurrent", "decoding.proposers.combined")]
 
 EXACT = {
     "draft model": lambda: DraftModel(LAW_SMALL, 2),
@@ -128,6 +140,9 @@ EXACT = {
     "prompt lookup": lambda: PromptLookup(2, 1),
     "self-speculation": lambda: SelfSpeculative(1, 2),
     "recurrent": lambda: RecurrentDraft(recurrent_head([2, 0]), 2),                 # it can't name token 1
+    "survival": lambda: SurvivalDraft(LAW_SMALL, 2, survival=0.4),
+    "combined": lambda: Combined([PromptLookup(1, 2, min_ngram=2), SurvivalDraft(LAW_SMALL, 2, survival=0.1)]),
+    "combined, own ways": lambda: Combined([PromptLookup(2, 2, min_ngram=2), SelfSpeculative(1, 2)]),
     "tree": lambda: Scripted(lambda text, limit: Draft([0, 1, 2], None, [-1, -1, 0]) if limit > 1 else Draft()),
     "blockwise chain": lambda: Blockwise(random_heads(count=2)),
     "blockwise tree": lambda: Blockwise(random_heads(count=2), [(0,), (1,), (0, 0)]),

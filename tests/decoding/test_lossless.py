@@ -33,7 +33,7 @@ def decoders() -> dict:
     return lossless.decoders(loaded("minilm-14m")[0])
 
 
-NAMES = ["prompt lookup", "trie", "draft model", "self-speculation", "blockwise", "blockwise tree",
+NAMES = ["prompt lookup", "trie", "draft model", "self-speculation", "blockwise", "blockwise tree", "combined",
          "prompt lookup, of one token", "draft model, constant", "draft model, heuristic", "self-speculation, exit 6",
          "blockwise, all heads", "blockwise, 16 nodes", "Jacobi, blocks of 16", "lookahead (5, 3, 5)",
          "lookahead (15, 5, 15)"]
