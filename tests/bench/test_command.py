@@ -13,6 +13,7 @@ from minilm.bench import (
     limits,
     lookahead_steps,
     lossless,
+    parallel,
     record,
     serving,
     speculative,
@@ -42,7 +43,8 @@ def calls(monkeypatch):
     speeds = {"delta": 0.1, "epsilon": 0.05, "rounds": 1, "prompts": 1, "rows": []}
     monkeypatch.setattr(exits, "measure_speed", note("exits", speeds))
     for name, module in (("speculative", speculative), ("lossless", lossless), ("serving", serving),
-                         ("lookahead", lookahead_steps), ("kernels", kernels), ("trie", trie), ("captured", captured)):
+                         ("lookahead", lookahead_steps), ("kernels", kernels), ("trie", trie), ("captured", captured),
+                         ("parallel", parallel)):
         monkeypatch.setattr(module, "measure", note(name, {}))
         monkeypatch.setattr(module, "show", lambda measured: "measured")
     return seen
@@ -64,6 +66,9 @@ def calls(monkeypatch):
     ("serving --rounds 2", ("serving", {"rounds": 2})),
     ("lookahead", ("lookahead", {})),
     ("kernels", ("kernels", {"rounds": 7})),
+    ("parallel", ("parallel", {"rounds": 7})),
+    ("parallel --model a --rounds 2 --device cuda --ranks 4",
+     ("parallel", "a", {"rounds": 2, "device": "cuda", "ranks": 4})),
     ("captured --rounds 3", ("captured", {"rounds": 3})),
     ("kernels --rounds 3", ("kernels", {"rounds": 3}))])
 def test_options_reach_the_benchmark(calls, line, call):
@@ -78,7 +83,7 @@ def test_one_model_at_a_time(calls, capsys, what):
 
 
 @pytest.mark.parametrize("what", BENCHMARKS)
-@pytest.mark.parametrize("option", ["model", "rounds", "device"])
+@pytest.mark.parametrize("option", ["model", "rounds", "device", "ranks"])
 def test_an_option_is_used_or_refused(calls, capsys, what, option):
     """Guards an option that is taken and ignored: without a word, the wrong thing is measured."""
     status = main(["bench", what, f"--{option}", "3"])
