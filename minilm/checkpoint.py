@@ -134,18 +134,22 @@ def save(model: GPT, tokenizer: Tokenizer | None, folder: str | Path) -> None:
         raise ValueError(f"{folder} is a file; give a folder to save into")
     config = config_to_hf(model.config, model.dtype, tokenizer.eos_id if tokenizer else None)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        if model.config.tie_embeddings and name == "vocabulary.weight":
-            continue
-        parts = _parts(name)
-        rows = _part_rows(name, model.config) or [tensor.shape[0]]
-        for part, piece in zip(parts, tensor.split(rows), strict=True):
-            tensors[part] = piece.contiguous().cpu()
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in hf_tensors(model).items()}
     save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if tokenizer is not None:
         tokenizer.save(folder)
+
+
+def hf_tensors(model: GPT) -> dict[str, Tensor]:
+    """The model's weights by Hugging Face's names: views, no copies."""
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if model.config.tie_embeddings and name == "vocabulary.weight":
+            continue
+        rows = _part_rows(name, model.config) or [tensor.shape[0]]
+        tensors |= zip(_parts(name), tensor.split(rows), strict=True)
+    return tensors
 
 
 def _parts(name: str) -> list[str]:

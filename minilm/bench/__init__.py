@@ -11,6 +11,8 @@
     lossless    every lossless decoder is plain decoding token by token, greedy, float64 and float32
     lookahead_steps     how many passes lookahead saves, by window, n-gram and guesses (`minilm bench lookahead`)
     trie        a trie on the clock: requests that come again, the first of their kind, and where it is no use
+    big_decode  a decode step of models of real size on a GPU, beside the limit and peers (`minilm bench big`); the
+                peers are in big_peers
     captured    decoding with passes as CUDA graphs: plain, lookahead, speculative; passes beside their floor
     serving     many requests: the engine, one at a time, static batches, `transformers`' continuous batching; memory
     reservations where KV memory goes under contiguous reservations and under blocks
@@ -30,22 +32,27 @@ ROUNDS = 7
 BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",),
               "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"), "lossless": ("model",),
               "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "captured": ("rounds",),
-              "trie": ("model", "rounds"), "parallel": ("model", "rounds", "device", "ranks")}
+              "trie": ("model", "rounds"), "parallel": ("model", "rounds", "device", "ranks"),
+              "big": ("model", "rounds", "peers")}
 # Those that `measure(model, rounds=...)` and `show` say all of, and where they are.
 PLAIN = {"linear": "few_rows", "speculative": "speculative", "lookahead": "lookahead_steps", "trie": "trie",
-         "serving": "serving", "captured": "captured", "kernels": "kernels", "parallel": "parallel"}
-ON_GPU = ("captured", "kernels")
+         "serving": "serving", "captured": "captured", "kernels": "kernels", "parallel": "parallel",
+         "big": "big_decode"}
+ON_GPU = ("captured", "kernels", "big")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=tuple(BENCHMARKS), help="which benchmark")
     parser.add_argument("--model", nargs="+", metavar="NAME",
-                        help="which models: decode takes several (default: minilm-14m smollm2-135m-instruct), "
+                        help="which models: decode takes several (default: minilm-14m smollm2-135m-instruct), big too "
+                             "(default: llama-3-8b llama-3.2-1b minilm-14m, with random weights for the first two), "
                              "speculative, lossless, trie and parallel take one (default: minilm-14m; for parallel on "
                              "cuda 8b, random weights of that shape)")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"how often each is timed (default: {ROUNDS})")
     parser.add_argument("--device", help="for limits, decode and parallel: cpu (default) or cuda")
     parser.add_argument("--ranks", type=int, metavar="N", help="for parallel: over how many ranks (default: 2)")
+    parser.add_argument("--peers", nargs="*", metavar="NAME",
+                        help="for big: pytorch (default), compiled, transformers; the last two take minutes to compile")
     parser.add_argument("--record", metavar="NAME", help="save the result as minilm/bench/results/NAME.json")
 
 
@@ -74,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.what in PLAIN:
         benchmark = importlib.import_module(f"minilm.bench.{PLAIN[args.what]}")
         timed = {"rounds": rounds} if "rounds" in BENCHMARKS[args.what] else {}
-        given = {name: getattr(args, name) for name in ("device", "ranks") if getattr(args, name) is not None}
+        given = {name: getattr(args, name) for name in ("device", "ranks", "peers")
+                 if getattr(args, name) is not None}
         measured = benchmark.measure(*args.model or [], **timed, **given)
         shown = benchmark.show(measured)
     else:
@@ -90,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
 def check_options(args: argparse.Namespace) -> None:
     """Raise ValueError, before anything is measured, for an option that the benchmark would ignore, or no rounds."""
-    for option in ("model", "rounds", "device", "ranks"):
+    for option in ("model", "rounds", "device", "ranks", "peers"):
         if getattr(args, option) is not None and option not in BENCHMARKS[args.what]:
             takers = " and ".join(name for name, options in BENCHMARKS.items() if option in options)
             raise ValueError(f"`minilm bench {args.what}` has no --{option}; it belongs to {takers}")

@@ -5,6 +5,7 @@ import pytest
 
 from minilm.bench import (
     BENCHMARKS,
+    big_decode,
     captured,
     decode,
     exits,
@@ -44,7 +45,7 @@ def calls(monkeypatch):
     monkeypatch.setattr(exits, "measure_speed", note("exits", speeds))
     for name, module in (("speculative", speculative), ("lossless", lossless), ("serving", serving),
                          ("lookahead", lookahead_steps), ("kernels", kernels), ("trie", trie), ("captured", captured),
-                         ("parallel", parallel)):
+                         ("parallel", parallel), ("big", big_decode)):
         monkeypatch.setattr(module, "measure", note(name, {}))
         monkeypatch.setattr(module, "show", lambda measured: "measured")
     return seen
@@ -70,6 +71,7 @@ def calls(monkeypatch):
     ("parallel --model a --rounds 2 --device cuda --ranks 4",
      ("parallel", "a", {"rounds": 2, "device": "cuda", "ranks": 4})),
     ("captured --rounds 3", ("captured", {"rounds": 3})),
+    ("big --model a b --peers c d", ("big", "a", "b", {"rounds": 7, "peers": ["c", "d"]})),
     ("kernels --rounds 3", ("kernels", {"rounds": 3}))])
 def test_options_reach_the_benchmark(calls, line, call):
     assert main(["bench", *line.split()]) == 0
@@ -83,7 +85,7 @@ def test_one_model_at_a_time(calls, capsys, what):
 
 
 @pytest.mark.parametrize("what", BENCHMARKS)
-@pytest.mark.parametrize("option", ["model", "rounds", "device", "ranks"])
+@pytest.mark.parametrize("option", ["model", "rounds", "device", "ranks", "peers"])
 def test_an_option_is_used_or_refused(calls, capsys, what, option):
     """Guards an option that is taken and ignored: without a word, the wrong thing is measured."""
     status = main(["bench", what, f"--{option}", "3"])
