@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from minilm.lab.expect import Failed
-from minilm.lab.trial import Answer, LearnerError
+from minilm.lab.trial import Answer, LearnerError, learner_error
 from minilm.lab.values import clip, show
 
 ROOM = 4096  # numbers behind the last row
@@ -26,6 +28,15 @@ NO_TRITON = ("there is no Triton for this system, so a kernel can't be run here:
 NOT_JIT = "your kernel is a plain function: keep @triton.jit above its def"
 TOO_LATE = ("Triton looks for a GPU: restart the kernel and run the first cell first, which sets TRITON_INTERPRET=1 "
             "before Triton is imported")
+ADVICE = {  # a piece of an error that only Triton's authors understand -> what to do
+    "'int' object is not iterable": "a tile or an address is no list; tl.load and tl.store in place of x[i], tl.max "
+                                    "and tl.sum in place of Python's max and sum",
+    "does not support item assignment": "an address is no list; tl.load and tl.store in place of x[i]",
+    "has no attribute 'scalar'": "inside of a kernel take tl's functions; PyTorch's don't know tiles",
+    "unsupported operand type(s) for @": "tl.dot multiplies two tiles",
+    "arguments must be of type tl.constexpr": "a tile's size is known when the kernel is compiled; tl.arange(0, TILE), "
+                                              "with TILE: tl.constexpr",
+}
 
 
 @dataclass
@@ -78,10 +89,20 @@ def empty(shape: tuple[int, ...], row: int | None = None, dtype: torch.dtype = t
     return laid
 
 
-def launch(answer: Answer, grid: tuple[int, ...], **arguments: Any) -> None:
+@dataclass
+class Loads:
+    """What a launch asked of memory, all programs together: calls of tl.load, those without a mask, tl's names used."""
+
+    count: int = 0
+    unmasked: int = 0
+    used: set[str] = field(default_factory=set)
+
+
+def launch(answer: Answer, grid: tuple[int, ...], **arguments: Any) -> Loads | None:
     """Run the learner's kernel over the grid, all arguments by name; Memory stands for its address.
 
-    Raises LearnerError, in words, where it can't be launched at all.
+    Returns its loads, or None where they can't be counted: on a GPU, and in the grader's process. Raises LearnerError,
+    in words, where it can't be launched at all, and Failed where it writes over what it is given to read.
     """
     told = [f"{name} = {show(value.places() if isinstance(value, Memory) else value, 100)}"
             for name, value in arguments.items() if not _unwritten(value)]
@@ -89,16 +110,71 @@ def launch(answer: Answer, grid: tuple[int, ...], **arguments: Any) -> None:
     names = _argument_names(answer, list(arguments))
     device = "cuda" if _compiled(answer) else "cpu"
     flats = {name: value.flat.to(device) if isinstance(value, Memory) else value for name, value in arguments.items()}
-    try:
-        answer[grid](*(flats[name] for name in names))  # in order: what is given by name doesn't come back when graded
-    except RuntimeError as error:
-        if "active drivers" in str(error):
-            raise LearnerError("error", TOO_LATE) from error
-        raise
+    given = {name: value.flat.clone() for name, value in arguments.items()
+             if isinstance(value, Memory) and not _unwritten(value)}
+    with _watched(answer, device) as loads:
+        _run(answer, grid, [flats[name] for name in names])  # in order: by name they don't come back when graded
     if device != "cpu":
         for name, value in arguments.items():
             if isinstance(value, Memory):
                 value.flat.copy_(flats[name])
+    for name, before in given.items():
+        if not torch.allclose(arguments[name].flat, before, rtol=0, atol=0, equal_nan=True):
+            raise Failed(f"your kernel writes into {name}, which is there to be read", [("input", answer.shown)])
+    return loads
+
+
+def _run(answer: Answer, grid: tuple[int, ...], arguments: list) -> None:
+    """Launch it; an error that is hard to read comes with advice."""
+    try:
+        answer[grid](*arguments)
+    except Exception as error:
+        if "active drivers" in str(error):
+            raise LearnerError("error", TOO_LATE) from error
+        told = error if isinstance(error, LearnerError) else learner_error(error, answer.function)
+        advice = next((words for piece, words in ADVICE.items() if told and piece in told.message), "")
+        if not advice:
+            raise
+        raise LearnerError(told.kind, f"{told.message}: {advice}") from error
+
+
+@contextlib.contextmanager
+def _watched(answer: Answer, device: str) -> Iterator[Loads | None]:
+    """Count loads while the interpreter runs the kernel: to it, `tl` is then a stand-in that passes everything on."""
+    kernel = getattr(answer.function, "fn", None) if device == "cpu" and not _is_remote(answer.function) else None
+    space = getattr(kernel, "__globals__", None)
+    names = [name for name, value in (space or {}).items() if getattr(value, "__name__", "") == "triton.language"]
+    if not names:
+        yield None
+        return
+    language, loads = space[names[0]], Loads()
+    kept = "_triton_language_itself"  # the interpreter looks for the module among the kernel's globals
+    space |= {name: _Language(language, loads) for name in names} | {kept: language}
+    try:
+        yield loads
+    finally:
+        space |= dict.fromkeys(names, language)
+        del space[kept]
+
+
+class _Language:
+    """triton.language, its loads counted."""
+
+    def __init__(self, language: Any, loads: Loads) -> None:
+        self._language, self._loads = language, loads
+
+    def __getattr__(self, name: str) -> Any:
+        self._loads.used.add(name)
+        return getattr(self._language, name)
+
+    def load(self, pointer: Any, mask: Any = None, *args: Any, **kwargs: Any) -> Any:
+        self._loads.count += 1
+        self._loads.unmasked += mask is None
+        return self._language.load(pointer, mask, *args, **kwargs)
+
+
+def _is_remote(function: Any) -> bool:
+    return bool(getattr(type(function), "remote", False))
 
 
 def _unwritten(value: Any) -> bool:

@@ -10,7 +10,7 @@ from minilm.lab import kernel
 from minilm.lab.exercise import exercises
 from minilm.lab.expect import Failed
 from minilm.lab.grade import grade, session_starter
-from minilm.lab.trial import LearnerError, run_exercise
+from minilm.lab.trial import Answer, LearnerError, run_exercise
 
 pytestmark = pytest.mark.skipif(not triton.__version__, reason="there is no Triton for this system")
 
@@ -107,3 +107,46 @@ def test_kernels_are_graded_in_their_own_process(tmp_path):
     assert score.points["09.1"] == 0 and "name 'twice' is not defined" in score.remarks["09.1"]
     score = grade(notebook(tmp_path / "09_cy.ipynb", RIGHT.replace(", mask=offsets < N)\n", ")\n")), start)
     assert "behind the end of out" in score.remarks["09.1"]
+
+
+def test_writing_into_an_input_is_told():
+    """Guards a right answer that spoils what it reads."""
+    spoils = "    tl.store(x + offsets, tl.load(x + offsets, mask=offsets < N) * 2, mask=offsets < N)\n"
+    assert "writes into x, which is there to be read" in told(RIGHT + spoils).mistake
+
+
+@pytest.mark.parametrize(("line", "advice"), [
+    ("out[tl.program_id(0)] = 1", "tl.load and tl.store in place of x[i]"),
+    ("offsets = tl.program_id(0) + torch.arange(TILE)", "PyTorch's don't know tiles"),
+    ("offsets = tl.arange(0, N)", "with TILE: tl.constexpr"),
+])
+def test_errors_that_only_triton_understands_come_with_advice(line, advice):
+    """Guards "'int' object is not iterable" as all that a learner gets."""
+    source = HEAD + f"    {line}\n"
+    linecache.cache["<answer kernel>"] = (len(source), None, source.splitlines(True), "<answer kernel>")
+    space = {"tl": tl, "triton": triton, "torch": torch}
+    exec(compile(source, "<answer kernel>", "exec"), space)
+    mistake = run_exercise(exercises("09")[0], space["axpb_kernel"]).mistake
+    assert advice in mistake and "line 3 of the cell" in mistake
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="loads are counted in the interpreter")
+def test_loads_are_counted_and_tl_is_put_back():
+    """Guards a stand-in for tl that outlives the launch, an error in it too, and a count that is always right."""
+    source = HEAD + """    i = tl.arange(0, TILE)
+    t = tl.load(x + i) + tl.load(x + i, mask=i < N)
+    tl.store(out + i, tt)
+"""
+    for text, fails in ((source, True), (source.replace("tt", "t"), False)):
+        linecache.cache["<answer kernel>"] = (len(text), None, text.splitlines(True), "<answer kernel>")
+        space = {"tl": tl, "triton": triton}
+        exec(compile(text, "<answer kernel>", "exec"), space)
+        answer = Answer(space["axpb_kernel"], "axpb_kernel(x, out, a, b, N, TILE)")
+        laid = {"x": kernel.memory(torch.ones(4)), "out": kernel.empty((4,)), "a": 1.0, "b": 0.0, "N": 4, "TILE": 4}
+        if fails:
+            with pytest.raises(Exception, match="tt"):
+                kernel.launch(answer, (3,), **laid)
+        else:
+            loads = kernel.launch(answer, (3,), **laid)
+            assert (loads.count, loads.unmasked) == (6, 3) and {"arange", "store"} <= loads.used
+        assert space["tl"] is tl and not any(name.startswith("_triton") for name in space)

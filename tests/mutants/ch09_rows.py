@@ -60,6 +60,38 @@ def not_a_kernel(x, out, a, b, N, TILE):
     out[:N] = a * x[:N] + b
 
 
+@triton.jit
+def unmasked_load(x, out, a, b, N, TILE: tl.constexpr):
+    offsets = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    tl.store(out + offsets, a * tl.load(x + offsets) + b, mask=offsets < N)
+
+
+@triton.jit
+def all_tiles(x, out, a, b, N, TILE: tl.constexpr):
+    for start in range(0, N, TILE):
+        offsets = start + tl.arange(0, TILE)
+        tl.store(out + offsets, a * tl.load(x + offsets, mask=offsets < N) + b, mask=offsets < N)
+
+
+@triton.jit
+def into_x_as_well(x, out, a, b, N, TILE: tl.constexpr):
+    offsets = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    y = a * tl.load(x + offsets, mask=offsets < N) + b
+    tl.store(x + offsets, y, mask=offsets < N)
+    tl.store(out + offsets, y, mask=offsets < N)
+
+
+@triton.jit
+def returns_it(x, out, a, b, N, TILE: tl.constexpr):
+    offsets = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    return a * tl.load(x + offsets, mask=offsets < N) + b
+
+
+@triton.jit
+def indexes(x, out, a, b, N, TILE: tl.constexpr):
+    out[tl.program_id(0)] = a * x[tl.program_id(0)] + b
+
+
 # --- 09.2 ------------------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +173,38 @@ def first_row_only(x, out, x_row, out_row, N, TILE: tl.constexpr):
     tl.store(out + tl.program_id(0) * out_row + columns, e / tl.sum(e, 0), mask=columns < N)
 
 
+@triton.jit
+def loads_twice(x, out, x_row, out_row, N, TILE: tl.constexpr):
+    row, columns = tl.program_id(0), tl.arange(0, TILE)
+    m = tl.max(tl.load(x + row * x_row + columns, mask=columns < N, other=float("-inf")), 0)
+    e = tl.exp(tl.load(x + row * x_row + columns, mask=columns < N, other=float("-inf")) - m)
+    tl.store(out + row * out_row + columns, e / tl.sum(e, 0), mask=columns < N)
+
+
+@triton.jit
+def hides_what_it_read(x, out, x_row, out_row, N, TILE: tl.constexpr):
+    row, columns = tl.program_id(0), tl.arange(0, TILE)
+    tile = tl.where(columns < N, tl.load(x + row * x_row + columns), float("-inf"))
+    e = tl.exp(tile - tl.max(tile, 0))
+    tl.store(out + row * out_row + columns, e / tl.sum(e, 0), mask=columns < N)
+
+
+@triton.jit
+def finite_filling(x, out, x_row, out_row, N, TILE: tl.constexpr):
+    row, columns = tl.program_id(0), tl.arange(0, TILE)
+    tile = tl.load(x + row * x_row + columns, mask=columns < N, other=-1e4)
+    e = tl.exp(tile - tl.max(tile, 0))
+    tl.store(out + row * out_row + columns, e / tl.sum(e, 0), mask=columns < N)
+
+
+@triton.jit
+def logarithms(x, out, x_row, out_row, N, TILE: tl.constexpr):
+    row, columns = tl.program_id(0), tl.arange(0, TILE)
+    tile = tl.load(x + row * x_row + columns, mask=columns < N, other=float("-inf"))
+    d = tile - tl.max(tile, 0)
+    tl.store(out + row * out_row + columns, d - tl.log(tl.sum(tl.exp(d), 0)), mask=columns < N)
+
+
 MUTANTS = {
     "09.1": [
         Mutant("store without a mask", store_without_mask, "behind the end of out"),
@@ -152,17 +216,26 @@ MUTANTS = {
         Mutant("forgets b", forgets_b, "b is missing"),
         Mutant("other names", other_names, "it should take (x, out, a, b, N, TILE)"),
         Mutant("not a kernel", not_a_kernel, "keep @triton.jit"),
+        Mutant("load without a mask", unmasked_load, "the load reads past the end of x"),
+        Mutant("every program does all", all_tiles, "every program goes through all tiles"),
+        Mutant("writes into x", into_x_as_well, "writes into x, which is there to be read"),
+        Mutant("returns it", returns_it, "a kernel returns nothing"),
+        Mutant("indexes an address", indexes, "tl.load and tl.store in place of x[i]"),
     ],
     "09.2": [
         Mutant("load without a mask", load_without_mask, "the load has no mask"),
         Mutant("other=0", zeros_past_the_row, "other=0 puts zeros behind the row"),
         Mutant("other=0 in the maximum", zeros_in_the_maximum, "other=0 takes part in the maximum"),
         Mutant("no maximum", without_maximum, "the maximum is not subtracted"),
-        Mutant("rows N apart", rows_n_apart, "x's rows begin x_row apart, not N"),
+        Mutant("rows N apart", rows_n_apart, "rows of x begin x_row apart, not N"),
         Mutant("rows TILE apart", rows_a_tile_apart, "you use TILE"),
         Mutant("x's stride for out", out_rows_as_in_x, "its rows begin out_row apart"),
         Mutant("stores the padding", stores_the_padding, "the store needs mask=columns < N"),
         Mutant("not divided", not_divided, "not divided by its sum"),
         Mutant("first row only", first_row_only, "every program reads the first row"),
+        Mutant("loads the row twice", loads_twice, "the row is loaded more than once"),
+        Mutant("reads too far and hides it", hides_what_it_read, "the load reads past the row's end"),
+        Mutant("finite filling", finite_filling, "a finite number that these logits come near to"),
+        Mutant("log softmax", logarithms, "the logarithm of the softmax"),
     ],
 }

@@ -103,11 +103,71 @@ def norm_without_mask(x, residual, weight, total, out, N, eps, TILE: tl.constexp
     tl.store(out + place, t * tl.rsqrt(tl.sum(t * t, 0) / N + eps) * w, mask=inside)
 
 
+@triton.jit
+def exchanges_the_outputs(x, residual, weight, total, out, N, eps, TILE: tl.constexpr):
+    columns = tl.arange(0, TILE)
+    place, inside = tl.program_id(0) * N + columns, columns < N
+    t = both(x, residual, place, inside)
+    w = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    tl.store(total + place, t * tl.rsqrt(tl.sum(t * t, 0) / N + eps) * w, mask=inside)
+    tl.store(out + place, t, mask=inside)
+
+
+@triton.jit
+def one_more_than_weight(x, residual, weight, total, out, N, eps, TILE: tl.constexpr):
+    columns = tl.arange(0, TILE)
+    place, inside = tl.program_id(0) * N + columns, columns < N
+    t = both(x, residual, place, inside)
+    w = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    tl.store(total + place, t, mask=inside)
+    tl.store(out + place, t * tl.rsqrt(tl.sum(t * t, 0) / N + eps) * (1 + w), mask=inside)
+
+
+@triton.jit
+def adds_after_the_norm(x, residual, weight, total, out, N, eps, TILE: tl.constexpr):
+    columns = tl.arange(0, TILE)
+    place, inside = tl.program_id(0) * N + columns, columns < N
+    a = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+    b = tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
+    w = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    tl.store(total + place, a + b, mask=inside)
+    tl.store(out + place, a * tl.rsqrt(tl.sum(a * a, 0) / N + eps) * w + b, mask=inside)
+
+
+@triton.jit
+def writes_the_sum_into_x(x, residual, weight, total, out, N, eps, TILE: tl.constexpr):
+    columns = tl.arange(0, TILE)
+    place, inside = tl.program_id(0) * N + columns, columns < N
+    t = both(x, residual, place, inside)
+    w = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    tl.store(x + place, t, mask=inside)
+    tl.store(total + place, t, mask=inside)
+    tl.store(out + place, t * tl.rsqrt(tl.sum(t * t, 0) / N + eps) * w, mask=inside)
+
+
+@triton.jit
+def loads_the_sum_again(x, residual, weight, total, out, N, eps, TILE: tl.constexpr):
+    columns = tl.arange(0, TILE)
+    place, inside = tl.program_id(0) * N + columns, columns < N
+    tl.store(total + place, both(x, residual, place, inside), mask=inside)
+    t = tl.load(total + place, mask=inside, other=0.0).to(tl.float32)
+    w = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + place, t * tl.rsqrt(tl.sum(t * t, 0) / N + eps) * w, mask=inside)
+
+
 # --- 09.4 ------------------------------------------------------------------------------------------------------------
 
 
+SECOND_WALK = """    l = 0.0
+    for start in range(0, N, TILE):
+        tile = tl.load(x + tl.program_id(0) * x_row + start + columns, mask=start + columns < N, other=float("-inf"))
+        l += tl.sum(tl.exp(tile - m), 0)
+"""
+
+
 def walk(says, other='float("-inf")', first='float("-inf")', m_new="tl.maximum(m, tl.max(tile, 0))",
-         l_new="l * tl.exp(m - m_new) + tl.sum(tl.exp(tile - m_new), 0)", place="tl.program_id(0) * x_row", end="N"):
+         l_new="l * tl.exp(m - m_new) + tl.sum(tl.exp(tile - m_new), 0)", place="tl.program_id(0) * x_row", end="N",
+         after="", stored="l"):
     """The answer with one expression changed; its source goes where Triton reads it."""
     source = f'''@triton.jit
 def max_and_sum_kernel(x, m_out, l_out, x_row, N, TILE: tl.constexpr):
@@ -119,8 +179,8 @@ def max_and_sum_kernel(x, m_out, l_out, x_row, N, TILE: tl.constexpr):
         m_new = {m_new}
         l = {l_new}
         m = m_new
-    tl.store(m_out + tl.program_id(0), m)
-    tl.store(l_out + tl.program_id(0), l)
+{after}    tl.store(m_out + tl.program_id(0), m)
+    tl.store(l_out + tl.program_id(0), {stored})
 '''
     name = f"<answer 09.4, {says}>"
     linecache.cache[name] = (len(source), None, source.splitlines(True), name)
@@ -144,6 +204,11 @@ MUTANTS = {
         Mutant("squares in float16", squares_in_float16, "squares in float16 overflow"),
         Mutant("weight of another row", weight_with_the_row, "weight is one row for all"),
         Mutant("load without a mask", norm_without_mask, "the load has no mask"),
+        Mutant("exchanges the outputs", exchanges_the_outputs, "the two outputs are exchanged"),
+        Mutant("1 + weight", one_more_than_weight, "not 1 + weight"),
+        Mutant("adds after the norm", adds_after_the_norm, "add the residual afterwards"),
+        Mutant("writes the sum into x", writes_the_sum_into_x, "writes into x"),
+        Mutant("loads the sum again", loads_the_sum_again, "three loads do"),
     ],
     "09.4": [
         wrong("no correction", "never corrected", l_new="l + tl.sum(tl.exp(tile - m_new), 0)"),
@@ -160,6 +225,12 @@ MUTANTS = {
         wrong("against the old maximum", "taken against the old maximum",
               l_new="l * tl.exp(m - m_new) + tl.sum(tl.exp(tile - m), 0)"),
         wrong("rows N apart", "x_row apart, not N", place="tl.program_id(0) * N"),
+        wrong("upside down from the first tile on", "begins with exp(inf) · 0",
+              l_new="l * tl.exp(m_new - m) + tl.sum(tl.exp(tile - m_new), 0)"),
+        wrong("same tile again", "the same tile is read in every turn", place="tl.program_id(0) * x_row - start"),
+        wrong("the maximum taken off afterwards", "the exps are taken without the maximum",
+              l_new="l + tl.sum(tl.exp(tile), 0)", stored="l * tl.exp(-m)"),
+        wrong("two walks", "the row is read more than once", after=SECOND_WALK),
         wrong("first row only", "every program reads the first row", place="0"),
     ],
 }

@@ -3,7 +3,9 @@
 import torch
 
 from minilm.lab.exercise import Exercise, agree
+from minilm.lab.expect import Failed
 from minilm.lab.kernel import empty, launch, memory
+from minilm.lab.values import difference
 
 ex3 = Exercise(
     "09.3",
@@ -21,6 +23,9 @@ ex3 = Exercise(
 )
 
 
+TWICE = "three loads do: x, residual and weight; what you have just stored is still in your hands"
+
+
 def reference(x, residual, weight, eps, tile):
     """total[M, N], out[M, N]"""
     t = x.double() + residual.double()
@@ -33,12 +38,16 @@ def run(answer):
     def add_norm(x, residual, weight, eps, tile):
         M, N = x.shape
         total, out = empty(x.shape, dtype=x.dtype), empty(x.shape, dtype=x.dtype)
-        launch(answer, (M,), x=memory(x), residual=memory(residual), weight=memory(weight), total=total, out=out, N=N,
-               eps=eps, TILE=tile)
-        beyond = "you write behind the last row of {}: its store needs mask=columns < N"
-        return (total.rows("total is not written, or not in whole: x + residual is the next block's residual",
-                           beyond.format("total")),
-                out.rows("out is not written, or not in whole: row p begins at out + p * N", beyond.format("out")))
+        loads = launch(answer, (M,), x=memory(x), residual=memory(residual), weight=memory(weight), total=total,
+                       out=out, N=N, eps=eps, TILE=tile)
+        beyond = "you write behind the last row of {}: row p begins at p * N, and its store needs mask=columns < N"
+        written = (total.rows("the total is not written, or not in whole: x + residual is the next block's residual",
+                              beyond.format("total")),
+                   out.rows("out is not written, or not in whole: row p begins at out + p * N", beyond.format("out")))
+        if loads and loads.count > 3 * M and difference(
+                written, reference(x, residual, weight, eps, tile), 4e-3 if x.dtype == torch.float16 else 1e-5) is None:
+            raise Failed(TWICE, [("input", answer.shown), ("loads", f"{loads.count} by {M} programs")])
+        return written
     return add_norm
 
 
@@ -71,13 +80,13 @@ def _narrow(x, residual, weight, eps, tile):
 WRONG_3 = {
     "the mean is over the row's N numbers; you divide by TILE, padding included": _wrong(
         mean=lambda t, tile: t.square().sum(-1, keepdim=True) / tile),
-    "eps belongs under the root: 1 / sqrt(mean + eps), not 1 / (sqrt(mean) + eps)": _wrong(
+    "the eps belongs under the root: 1 / sqrt(mean + eps), not 1 / (sqrt(mean) + eps)": _wrong(
         root=lambda s, eps: 1 / (s.sqrt() + eps)),
-    "eps is missing: a row of zeros then divides by 0": _wrong(root=lambda s, eps: 1 / s.sqrt()),
+    "the eps is missing: a row of zeros then divides by 0": _wrong(root=lambda s, eps: 1 / s.sqrt()),
     "you norm x alone: the residual is added first": lambda x, residual, weight, eps, tile: (
         x + residual, reference(x, torch.zeros_like(x), weight, eps, tile)[1]),
-    "total should be x + residual; yours is x": _wrong(total=lambda t, x: x),
-    "weight is missing: the normed row times weight, number by number": _wrong(weigh=lambda n, w: n),
+    "the total should be x + residual; yours is x": _wrong(total=lambda t, x: x),
+    "the weight is missing: the normed row times weight, number by number": _wrong(weigh=lambda n, w: n),
     "that is the root of the sum of squares: divide the sum by N": _wrong(
         mean=lambda t, tile: t.square().sum(-1, keepdim=True)),
     "RMSNorm subtracts no mean: that would be LayerNorm": lambda x, residual, weight, eps, tile: (
@@ -85,9 +94,15 @@ WRONG_3 = {
     "the root is missing: 1 / sqrt(mean + eps), tl.rsqrt": _wrong(root=lambda s, eps: 1 / (s + eps)),
     "the load has no mask, or another filling than 0: what stands behind the row is squared, too": _unmasked,
     "squares in float16 overflow at 256² = 65,536: widen with .to(tl.float32) before you square": _narrow,
-    "weight is one row for all: its address is weight + columns, whichever program it is": lambda x, r, w, eps, tile: (
-        x + r, torch.cat((reference(x[:1], r[:1], w, eps, tile)[1],
-                          reference(x[1:], r[1:], torch.full_like(w, 50.0), eps, tile)[1]))),
+    "the two outputs are exchanged: total is x + residual, out is what is normed":
+        lambda x, residual, weight, eps, tile: reference(x, residual, weight, eps, tile)[::-1],
+    "the weight multiplies as it is: weight, not 1 + weight": _wrong(weigh=lambda n, w: n * (1 + w)),
+    "you norm x and add the residual afterwards: first the sum, then its norm": lambda x, residual, weight, eps, tile: (
+        x + residual, reference(x, torch.zeros_like(x), weight, eps, tile)[1] + residual),
+    "the weight is one row for all: its address is weight + columns, whichever program it is":
+        lambda x, r, w, eps, tile: (x + r, torch.cat((
+            reference(x[:1], r[:1], w, eps, tile)[1],
+            reference(x[1:], r[1:], torch.full_like(w, 50.0), eps, tile)[1]))),
 }
 
 
@@ -97,7 +112,7 @@ def case(M, N, tile, scale=1.0, eps=1e-5, dtype=torch.float32):
     return x.to(dtype), residual.to(dtype), (1 + torch.arange(N) % 3 / 2).to(dtype), eps, tile
 
 
-@ex3.check("rows as wide as the tile", mistake="total = x + residual; out = total / sqrt(mean(total²) + eps) · weight")
+@ex3.check("rows as wide as the tile", mistake="t = x + residual; total = t; out = t / sqrt(mean(t²) + eps) · weight")
 def _(answer):
     agree(run(answer), reference, [case(1, 4, 4), case(3, 8, 8), case(2, 32, 32, 5.0)], wrong=WRONG_3)
 

@@ -3,7 +3,9 @@
 import torch
 
 from minilm.lab.exercise import Exercise, agree
+from minilm.lab.expect import Failed
 from minilm.lab.kernel import empty, launch, memory
+from minilm.lab.values import difference
 
 ex4 = Exercise(
     "09.4",
@@ -21,6 +23,10 @@ ex4 = Exercise(
 )
 
 
+TWICE = ("right, but the row is read more than once: walk once, and correct the sum so far when a tile raises the "
+         "maximum")
+
+
 def reference(x, x_row, tile):
     """m[M, 1], l[M, 1]"""
     m = x.double().amax(1, keepdim=True)
@@ -32,9 +38,14 @@ def run(answer):
     def max_and_sum(x, x_row, tile):
         M, N = x.shape
         m, l = empty((M, 1)), empty((M, 1))
-        launch(answer, (M,), x=memory(x, x_row), m_out=m, l_out=l, x_row=x_row, N=N, TILE=tile)
-        return (m.rows("program p stores one number at m_out + p", "m_out holds one number a row: m_out + p"),
-                l.rows("program p stores one number at l_out + p", "l_out holds one number a row: l_out + p"))
+        loads = launch(answer, (M,), x=memory(x, x_row), m_out=m, l_out=l, x_row=x_row, N=N, TILE=tile)
+        written = (m.rows("program p stores one number at m_out + p", "m_out holds one number a row: m_out + p"),
+                   l.rows("program p stores one number at l_out + p", "l_out holds one number a row: l_out + p"))
+        tiles = -(-N // tile)
+        if loads and loads.count > M * tiles and difference(written, reference(x, x_row, tile)) is None:
+            raise Failed(TWICE, [("input", answer.shown),
+                                 ("loads", f"{loads.count // M} by a program, for a row of {tiles} tiles")])
+        return written
     return max_and_sum
 
 
@@ -70,11 +81,21 @@ def _every(step):
     return max_and_sum
 
 
+def _max_afterwards(x, x_row, tile):
+    m = x.amax(1, keepdim=True)
+    return m, x.exp().sum(1, keepdim=True) * (-m).exp()
+
+
 WRONG_4 = {
     "the sum so far is never corrected: it was measured against the old maximum, so multiply it by exp(m - m_new)":
         _walk(factor=lambda m, new: torch.ones_like(m)),
     "the correction is upside down: exp(m - m_new), which is at most 1": _walk(
         factor=lambda m, new: torch.where(m > -torch.inf, (new - m).exp(), 1.0)),
+    "the exps are taken without the maximum: exp of a large number is infinite, and inf · 0 is NaN": _max_afterwards,
+    "the correction is upside down, exp(m_new - m): it begins with exp(inf) · 0, which is NaN": _walk(
+        factor=lambda m, new: (new - m).exp()),
+    "the same tile is read in every turn: its addresses are x + p * x_row + start + columns": _walk(
+        count=lambda tiles: [tiles[0]] * len(tiles)),
     "the new tile's sum is corrected as well; it is measured against the new maximum already": _walk(
         step=lambda l, f, e: (l + e) * f),
     "other=0 takes part: zeros past the row raise the maximum or add exp(0 - m); use other=float('-inf')": _walk(0.0),
@@ -89,7 +110,7 @@ WRONG_4 = {
     "only the last tile's sum is kept: the new l is the old one, corrected, plus the tile's": _walk(
         step=lambda l, f, e: e),
     "the tile's exps are taken against the old maximum: take them against m_new": _walk(against=lambda m, new: m),
-    "x's rows begin x_row apart, not N": _every(lambda N, tile: N),
+    "rows of x begin x_row apart, not N": _every(lambda N, tile: N),
     "every program reads the first row: add tl.program_id(0) * x_row": _every(lambda *_: 0),
     "the sum is of exp(x) without its maximum: it overflows": lambda x, x_row, tile: (
         x.amax(1, keepdim=True), x.exp().sum(1, keepdim=True)),

@@ -3,7 +3,9 @@
 import torch
 
 from minilm.lab.exercise import Exercise, agree
+from minilm.lab.expect import Failed
 from minilm.lab.kernel import empty, launch, memory
+from minilm.lab.values import difference
 
 ex2 = Exercise(
     "09.2",
@@ -21,6 +23,11 @@ ex2 = Exercise(
 )
 
 
+TWICE = "the row is loaded more than once: keep the tile that tl.load gave you, both reductions work on it"
+NO_MASK = ("the answer is right, but the load reads past the row's end: mask=columns < N, other=float('-inf') in "
+           "tl.load itself")
+
+
 def reference(x, x_row, out_row, tile):
     """[M, N]"""
     return x.double().softmax(-1).to(x.dtype)
@@ -31,10 +38,16 @@ def run(answer):
     def softmax(x, x_row, out_row, tile):
         M, N = x.shape
         out = empty(x.shape, out_row, x.dtype)
-        launch(answer, (M,), x=memory(x, x_row), out=out, x_row=x_row, out_row=out_row, N=N, TILE=tile)
-        return out.rows(
+        loads = launch(answer, (M,), x=memory(x, x_row), out=out, x_row=x_row, out_row=out_row, N=N, TILE=tile)
+        written = out.rows(
             "part of out is never written: program p writes the N numbers from out + p * out_row on",
             "you write outside of your row in out: its rows begin out_row apart, and the store needs mask=columns < N")
+        if difference(written, reference(x, x_row, out_row, tile)) is None and loads:
+            if loads.count > M:
+                raise Failed(TWICE, [("input", answer.shown), ("loads", f"{loads.count} by {M} programs")])
+            if loads.unmasked and N < tile and "minimum" not in loads.used:
+                raise Failed(NO_MASK, [("input", answer.shown)])
+        return written
     return softmax
 
 
@@ -79,12 +92,18 @@ WRONG_2 = {
         _wrong(0.0),
     "other=0 takes part in the maximum: where all of a row is far below zero, every exp(x - 0) is 0, and 0 / 0 is NaN":
         _max_of_zeros,
+    "the filling is a finite number that these logits come near to: only float('-inf') is below any": _wrong(-1e4),
+    "that is the logarithm of the softmax: store e / sum, without tl.log":
+        lambda x, x_row, out_row, tile: x.log_softmax(-1),
+    "the sum is over x - max, not over its exps": _wrong(
+        over=lambda e, tile: (tile - tile.amax(1, keepdim=True)).where(tile > -torch.inf, 0).sum(1, keepdim=True)),
     "the maximum is not subtracted: exp of a large number is infinite, and inf / inf is NaN":
         _wrong(top=lambda tile: torch.zeros(len(tile), 1)),
-    "x's rows begin x_row apart, not N: a row of x may lie in a wider matrix": _every(lambda N, x_row, out_row: N),
-    "x's rows begin x_row apart; you use TILE, which is the width of a program's tile, not of memory":
+    "rows of x begin x_row apart, not N: a row may lie in a wider matrix": _every(lambda N, x_row, out_row: N),
+    "rows of x begin x_row apart; you use TILE, which is the width of a program's tile, not of memory":
         lambda x, x_row, out_row, tile: _every(lambda *_: tile)(x, x_row, out_row, tile),
-    "x's rows begin x_row apart; you use out's distance for x as well": _every(lambda N, x_row, out_row: out_row),
+    "rows of x begin x_row apart; you use the distance of out's rows for x as well": _every(
+        lambda N, x_row, out_row: out_row),
     "every program reads the first row: add tl.program_id(0) * x_row": _every(lambda *_: 0),
     "the sum is over the numbers themselves, not over their exps": _wrong(
         over=lambda e, tile: tile.where(tile > -torch.inf, 0).sum(1, keepdim=True)),

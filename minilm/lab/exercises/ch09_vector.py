@@ -3,6 +3,7 @@
 import torch
 
 from minilm.lab.exercise import Exercise, agree
+from minilm.lab.expect import Failed
 from minilm.lab.kernel import UNWRITTEN, empty, launch, memory
 
 ex1 = Exercise(
@@ -21,6 +22,10 @@ ex1 = Exercise(
 
 BEYOND = ("you write behind the end of out, over what belongs to someone else: the store needs mask=offsets < N, "
           "offsets and not tl.arange alone")
+NO_MASK = ("the load reads past the end of x; nothing shows it here, since the store is masked, but that memory is not "
+           "yours: mask=offsets < N in tl.load, too")
+ALL_TILES = "every program goes through all tiles: program p loads and stores the p-th alone"
+NOTHING = "nothing is written to out: a kernel returns nothing, tl.store(out + offsets, ...) writes a tile"
 UNWRITTEN_1 = "part of out is never written: program p takes the elements tl.program_id(0) * TILE + tl.arange(0, TILE)"
 
 
@@ -34,15 +39,23 @@ def run(answer):
     def axpb(x, a, b, tile):
         N = len(x)
         out = empty(x.shape, dtype=x.dtype)
-        launch(answer, (-(-N // tile),), x=memory(x), out=out, a=a, b=b, N=N, TILE=tile)
+        programs = -(-N // tile)
+        loads = launch(answer, (programs,), x=memory(x), out=out, a=a, b=b, N=N, TILE=tile)
         missing = out.places()[0] == UNWRITTEN
-        return out.rows(_left_out(missing, tile), _beyond(out, N))[0]
+        written = out.rows(_left_out(missing, tile), _beyond(out, N))[0]
+        if loads and loads.unmasked and N % tile and not loads.used & {"minimum", "clamp"}:
+            raise Failed(NO_MASK, [("input", answer.shown)])
+        if loads and loads.count > programs:
+            raise Failed(ALL_TILES, [("input", answer.shown), ("loads", f"{loads.count} tiles by {programs} programs")])
+        return written
     return axpb
 
 
 def _left_out(missing, tile):
     """What is missing tells what was done."""
     written = (~missing).nonzero().flatten()
+    if not len(written):
+        return NOTHING
     if len(written) and int(written[-1]) < tile and not missing[: int(written[-1])].any():
         return ("every program writes the first tile: add where its own begins, tl.program_id(0) * TILE")
     if len(missing) % tile and len(written) == len(missing) - 1 and bool(missing[-1]):
@@ -61,7 +74,7 @@ WRONG_1 = {
     "b is added before a multiplies: a · x + b, not a · (x + b)": lambda x, a, b, tile: a * (x + b),
     "a is missing: a · x + b": lambda x, a, b, tile: x + b,
     "b is missing: a · x + b": lambda x, a, b, tile: a * x,
-    "a and b have changed places: a multiplies, b is added": lambda x, a, b, tile: b * x + a,
+    "you have a and b the wrong way round: a multiplies, b is added": lambda x, a, b, tile: b * x + a,
 }
 
 
