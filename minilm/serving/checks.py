@@ -11,9 +11,9 @@ from minilm.serving.groups import kernels_fit
 from minilm.serving.request import Request
 
 
-def check_engine(model: GPT, proposer: Any, exit_policy: Any, preemption: str, watch: Any, prefix_caching: Any,
-                 kernels: Any, numbers: dict[str, tuple[Any, int]]) -> None:
-    """numbers[name]: (value, the least it may be); None: the engine is to find it."""
+def check_engine(model: GPT, proposer: Any, exit_policy: Any, exits: bool, preemption: str, watch: Any,
+                 prefix_caching: Any, kernels: Any, numbers: dict[str, tuple[Any, int]]) -> None:
+    """exits: are there exits, or a lens?  numbers[name]: (value, the least it may be); None: the engine finds it."""
     if not isinstance(model, GPT):
         raise TypeError(f"the engine serves a GPT; it got a {type(model).__name__} (minilm.load gives a model and its "
                         "tokenizer: pass the model)")
@@ -21,6 +21,8 @@ def check_engine(model: GPT, proposer: Any, exit_policy: Any, preemption: str, w
         raise TypeError(f"the proposer must be a drafter such as PromptLookup(); it is {proposer!r:.80}")
     if exit_policy is not None and (isinstance(exit_policy, type) or not hasattr(exit_policy, "leaves")):
         raise TypeError(f"exit_policy must be a policy such as SoftmaxResponse(0.9); it is {exit_policy!r:.80}")
+    if exits and exit_policy is None:
+        raise ValueError("exits and lens mean nothing without an exit_policy: give one, such as SoftmaxResponse(0.9)")
     if exit_policy is not None and proposer is not None:
         raise ValueError("an engine takes a proposer or an exit_policy, not both: drafts are verified by the whole "
                          "model. SelfSpeculative(exit_layer) as the proposer drafts by early exit, without loss")

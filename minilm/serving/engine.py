@@ -48,7 +48,7 @@ class Engine:
                  swap_blocks: int | None = None, prefix_caching: bool = True, exit_policy: ExitPolicy | None = None,
                  exits: Listed[int] | None = None, lens: Callable[[int, Tensor], Tensor] | None = None,
                  watch: Callable[[Step], None] | None = None, kernels: bool | None = None):
-        check_engine(model, proposer, exit_policy, preemption, watch, prefix_caching, kernels, {
+        check_engine(model, proposer, exit_policy, bool(exits or lens), preemption, watch, prefix_caching, kernels, {
             "num_blocks": (num_blocks, 1), "block_size": (block_size, 1), "max_batch_tokens": (max_batch_tokens, 1),
             "max_drafts": (max_drafts, 0), "swap_blocks": (swap_blocks, 0 if preemption == "recompute" else 1)})
         if num_blocks is None:

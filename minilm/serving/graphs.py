@@ -25,7 +25,7 @@ LEAST_REACH = 256               # tokens: shorter tables save nothing
 GREEDY = Sampling()
 
 FIELDS = {"ids": np.int64, "positions": np.int64, "slots": np.int64, "lengths": np.int32, "tables": np.int32,
-          "temperature": np.float32, "top_k": np.int32, "top_p": np.float32, "uniforms": np.float32, "sees": np.bool_}
+          "temperature": np.float64, "top_k": np.int32, "top_p": np.float64, "uniforms": np.float64, "sees": np.bool_}
 
 
 class Staging:

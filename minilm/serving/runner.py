@@ -133,5 +133,5 @@ class Runner:
         some = [draw or (GREEDY, 0.0) for draw in draws]
         numbers = [[s.temperature for s, _ in some], [s.top_k for s, _ in some], [s.top_p for s, _ in some],
                    [uniform for _, uniform in some]]
-        temperature, top_k, top_p, uniforms = torch.tensor(numbers, dtype=torch.float32, device=logits.device)
-        return sample(logits, temperature, top_k.int(), top_p, uniforms).tolist()
+        temperature, top_k, top_p, uniforms = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
+        return sample(logits, temperature, top_k.long(), top_p, uniforms).tolist()

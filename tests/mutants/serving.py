@@ -1,5 +1,5 @@
 """Wrong versions of blocks, cache, scheduler and engine, each a single edit; their tests must reject every one."""
-from minilm.serving import beam, blocks, drafting, engine, groups, paged_cache, request, scheduler
+from minilm.serving import beam, blocks, drafting, engine, exits, groups, paged_cache, request, scheduler
 from mutants.edits import edit
 
 Table, Pool, Scheduler = blocks.BlockTable, blocks.BlockPool, scheduler.Scheduler
@@ -200,4 +200,32 @@ SERVICE = [
          "request := min(self.waiting, key=lambda r: len(r.prompt))"),
     edit("one at a time", "check_overload", Scheduler, "schedule", "while self.waiting and budget",
          "while self.waiting and not self.running"),
+]
+
+Exits, Exit = exits.ExitRunner, exits.Exit
+EXITS = [
+    edit("keys and values of who left go to the first layer", "check_mix", Exits, "_layers", "self.cache.put(layer, batch",
+         "self.cache.put(0, batch"),
+    edit("the state is projected at the wrong places", "check_mix", Exits, "_layers", "batch.slots[gone]",
+         "batch.slots[gone[::-1]]"),
+    edit("another layer's norm for the state that is projected", "check_mix", Exits, "_layers",
+         "block.attention_norm(x[gone][None])", "model.layers[0].attention_norm(x[gone][None])"),
+    edit("positions of others", "check_mix", Exits, "_layers", "turned = tuple(table[going] for table in rope)",
+         "turned = tuple(table[: len(going)] for table in rope)"),
+    edit("the states of who stays are not kept", "check_mix", Exits, "_layers", "x[going] = after", "pass"),
+    edit("a text that is read again runs all layers", "check_mix", Exits, "_depths",
+         "0 <= i < len(trace) - 1", "False"),
+    edit("a token as deep as the pass that made it", "check_mix", Exits, "_depths", "trace[i + 1].layers",
+         "trace[i].layers"),
+    edit("one policy for all", "check_mix", Exits, "_going", "copy.copy(self.policy)", "self.policy"),
+    edit("a policy that is told no new token", "check_mix", Exits, "_going",
+         "sequence.policy.begin(len(sequence.out.tokens))", "pass"),
+    edit("the logits of another row", "check_mix", Exit, "row", "self._logits[i]", "self._logits[0]"),
+    edit("a state before the layer that is the state after", "check_mix", Exits, "_ask", "before[place]",
+         "after[place]"),
+    edit("no lens", "check_mix", Exits, "head", "hidden if self.lens is None else self.lens(layer, hidden)", "hidden"),
+    edit("generated blocks are found", "check_later_prompts", Engine, "_remember",
+         "min(sequence.table.length, self.scheduler.sharable(sequence))", "sequence.table.length"),
+    edit("prompts' blocks for generated tokens", "check_read_again", Scheduler, "_adopt",
+         "sequence.text[: self.sharable(sequence)]", "sequence.text"),
 ]
