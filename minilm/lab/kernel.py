@@ -91,7 +91,7 @@ def empty(shape: tuple[int, ...], row: int | None = None, dtype: torch.dtype = t
 
 @dataclass
 class Loads:
-    """What a launch asked of memory, all programs together: calls of tl.load, those without a mask, tl's names used."""
+    """What a launch asked of memory, all programs together: loads, those of tiles without a mask, tl's names used."""
 
     count: int = 0
     unmasked: int = 0
@@ -169,7 +169,7 @@ class _Language:
 
     def load(self, pointer: Any, mask: Any = None, *args: Any, **kwargs: Any) -> Any:
         self._loads.count += 1
-        self._loads.unmasked += mask is None
+        self._loads.unmasked += mask is None and pointer.type.is_block()
         return self._language.load(pointer, mask, *args, **kwargs)
 
 

@@ -80,6 +80,25 @@ def divided(m, l, acc, scores, values):
     return m, l, acc / l[:, None]
 
 
+def upside_down_from_the_start(m, l, acc, scores, values):
+    m_new, _, p = parts(m, scores)
+    grow = (m_new - m).exp()
+    return m_new, l * grow + p.sum(1), acc * grow[:, None] + p @ values
+
+
+def powers_of_two(m, l, acc, scores, values):
+    m_new = torch.maximum(m, scores.amax(1))
+    shift = m_new.where(m_new > -torch.inf, 0)
+    shrink, p = (m - shift).exp2(), (scores - shift[:, None]).exp2()
+    return m_new, l * shrink + p.sum(1), acc * shrink[:, None] + p @ values
+
+
+def softmax_of_the_tile(m, l, acc, scores, values):
+    m_new, shrink, _ = parts(m, scores)
+    p = scores.softmax(1)
+    return m_new, l * shrink + p.sum(1), acc * shrink[:, None] + p @ values
+
+
 # --- 10.2 -------------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +233,64 @@ def corner_mask(top, rows, start, tile, T, S):
     return kind, torch.ones(rows, tile, dtype=torch.bool).tril() if kind == "diagonal" else None
 
 
+def one_too_many(top, rows, start, tile, T, S):
+    last_seen = S - T + top + torch.arange(rows) + 1
+    if start > last_seen[-1]:
+        return "skipped", None
+    if start + tile - 1 <= last_seen[0]:
+        return "full", None
+    return "diagonal", start + torch.arange(tile)[None, :] <= last_seen[:, None]
+
+
+def all_at_once(q, k, v, tile):
+    scores = q @ k.T * q.shape[1] ** -0.5
+    return scores.softmax(1) @ v, scores.logsumexp(1)
+
+
+def put_together(q, k, v, tile):
+    scores = torch.cat([q @ k[i: i + tile].T for i in range(0, len(k), tile)], 1) * q.shape[1] ** -0.5
+    return scores.softmax(1) @ v, scores.logsumexp(1)
+
+
+def pytorchs_own(q, k, v, tile):
+    lse = torch.stack([(k @ row * len(row) ** -0.5).logsumexp(0) for row in q])
+    return torch.nn.functional.scaled_dot_product_attention(q[None], k[None], v[None])[0], lse
+
+
+def walk_tiles(q, k, v, tile, first=-torch.inf, each=False):
+    m, l, acc = torch.full_like(q[:, 0], first), torch.zeros_like(q[:, 0]), torch.zeros_like(q)
+    for i in range(0, len(k), tile):
+        m, l, acc = fold(m, l, acc, q @ k[i: i + tile].T * q.shape[1] ** -0.5, v[i: i + tile])
+        acc = acc / l[:, None] if each else acc
+    return m, l, acc if each else acc / l[:, None]
+
+
+def that_many_tiles(q, k, v, tile):
+    m, l, out = walk_tiles(q, k, v, max(1, len(k) // tile))
+    return out, m + l.log()
+
+
+def m_from_zero(q, k, v, tile):
+    m, l, out = walk_tiles(q, k, v, tile, first=0.0)
+    return out, m + l.log()
+
+
+def divided_on_the_way(q, k, v, tile):
+    m, l, out = walk_tiles(q, k, v, tile, each=True)
+    return out, m + l.log()
+
+
+def sum_of_exponentials(q, k, v, tile):
+    m, l, out = walk_tiles(q, k, v, tile)
+    return out, m.exp() * l
+
+
+def causal(q, k, v, tile):
+    scores = q @ k.T * q.shape[1] ** -0.5
+    scores = scores.masked_fill(torch.ones_like(scores).triu(len(k) - len(q) + 1) > 0, -torch.inf)
+    return scores.softmax(1) @ v, scores.logsumexp(1)
+
+
 MUTANTS = {
     "10.1": [
         Mutant("unguarded", unguarded, "exp(-inf - (-inf)) = NaN"),
@@ -227,6 +304,9 @@ MUTANTS = {
         Mutant("one maximum", one_maximum, "one number for all rows"),
         Mutant("old m", old_m, "you return the old m"),
         Mutant("divided", divided, "divided by l already"),
+        Mutant("upside down from the start", upside_down_from_the_start, "begins with exp(inf) · 0"),
+        Mutant("powers of two", powers_of_two, "those are powers of two"),
+        Mutant("softmax of the tile", softmax_of_the_tile, "divided by its own sum"),
     ],
     "10.2": [
         Mutant("no scale", no_scale, "the scale is missing"),
@@ -239,11 +319,20 @@ MUTANTS = {
         Mutant("m plus l", m_plus_l, "not its logarithm"),
         Mutant("averaged", averaged, "softmax is averaged"),
         Mutant("first values", first_values, "values are always the first tile's"),
+        Mutant("all scores at once", all_at_once, "scores of 40 keys stand there at once"),
+        Mutant("all scores put together", put_together, "scores of 40 keys stand there at once"),
+        Mutant("as many tiles", that_many_tiles, "scores of 10 keys stand there at once"),
+        Mutant("PyTorch's attention", pytorchs_own, "that is PyTorch's own attention"),
+        Mutant("m from 0", m_from_zero, "m begins at 0"),
+        Mutant("divided on the way", divided_on_the_way, "divided in every turn"),
+        Mutant("sum of exponentials", sum_of_exponentials, "not its logarithm: m + log(l)"),
+        Mutant("causal", causal, "a causal mask hides keys"),
         Mutant("not corrected", loop_not_corrected, "not corrected when m rises"),
     ],
     "10.3": [
         Mutant("no prefix", no_prefix, "prefix is forgotten"),
         Mutant("prefix S", prefix_S, "the prefix is S - T keys"),
+        Mutant("one too many", one_too_many, "one key too many"),
         Mutant("strictly", strictly, "<=, not <"),
         Mutant("never skipped", never_skipped, "nothing is ever skipped"),
         Mutant("never full", never_full, "nothing is ever full"),

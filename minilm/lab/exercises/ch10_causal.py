@@ -51,6 +51,8 @@ WRONG_3 = {
     "query i sees key S - T + i, its own, too: <=, not <": wrong(sees=lambda key, last: key < last),
     "the prefix is S - T keys, not S: the last T of the S keys are the queries' own tokens": wrong(
         prefix=lambda T, S: S),
+    "every query sees one key too many: query i sees the keys 0 to S - T + i, its own is the last": wrong(
+        prefix=lambda T, S: S - T + 1),
     "full means that the first query sees the last key; you ask the last query": wrong(
         full=lambda mask: mask[-1].all()),
     "full means that every query sees the last key; you ask for the first key": wrong(

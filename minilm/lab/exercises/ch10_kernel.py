@@ -70,7 +70,8 @@ def _nan_keys(q, k, v, rows, tile):
 def _flash(scale=lambda D: D**-0.5, last=lambda i, T, S: S - T + i, sees=lambda key, last: key <= last,
            l_factor=lambda m, new: (m - new).exp(), factor=lambda m, new: (m - new).exp(), late=False, base=1.0,
            starts=lambda S, tile: range(0, S, tile), k_start=lambda s: s, v_start=lambda s: s,
-           raised=torch.maximum, top=lambda scores, hidden: hidden.amax(1)):
+           raised=torch.maximum, top=lambda scores, hidden: hidden.amax(1), product=lambda q, k: q @ k.T,
+           fill=-torch.inf, each=False, value_of=lambda k, v: v, kept=lambda m, new: new):
     """The answer with one thing changed."""
     def attention(q, k, v, rows, tile):
         (T, D), S = q.shape, len(k)
@@ -79,21 +80,30 @@ def _flash(scale=lambda D: D**-0.5, last=lambda i, T, S: S - T + i, sees=lambda 
         last_seen = last(torch.arange(T), T, S)
         m, l, acc = torch.full((T,), -torch.inf), torch.zeros(T), torch.zeros(T, D)
         for start in starts(S, tile):
-            scores = q.float() @ k_long[k_start(start): k_start(start) + tile].T * scale(D) * base
+            scores = product(q.float(), k_long[k_start(start): k_start(start) + tile]) * scale(D) * base
             places = start + torch.arange(tile)
             seen = sees(places[None, :], last_seen[:, None]) & (places < S)
-            if not seen.any():
+            if not seen.any() and fill == -torch.inf:
                 continue
-            hidden = scores.masked_fill(~seen, -torch.inf)
+            hidden = scores.masked_fill(~seen, fill)
             new = raised(m, top(scores, hidden))
             p = (hidden - new[:, None]).exp()
-            value = v_long[v_start(start): v_start(start) + tile]
+            value = value_of(k_long, v_long)[v_start(start): v_start(start) + tile]
             by_l, by = l_factor(m, new), factor(m, new)[:, None]
             l, acc = ((l + p.sum(1)) * by_l, (acc + p @ value) * by) if late else (
                 l * by_l + p.sum(1), acc * by + p @ value)
-            m = new
+            m, acc = kept(m, new), acc / l[:, None] if each else acc
         return (acc / l[:, None]).to(q.dtype)
     return attention
+
+
+def _before_the_diagonal(q, k, v, rows, tile):
+    """The loop ends where the program's first query stands: what stands in later tiles is never read."""
+    (T, D), S = q.shape, len(k)
+    place, top = torch.arange(S), torch.arange(T) // rows * rows
+    seen = (place // tile * tile < S - T + top[:, None]) & (place <= S - T + torch.arange(T)[:, None])
+    scores = (q.float() @ k.float().T * D**-0.5).masked_fill(~seen, -torch.inf)
+    return (scores.softmax(1) @ v.float()).to(q.dtype)
 
 
 def one(m, new):
@@ -101,18 +111,29 @@ def one(m, new):
 
 
 WRONG_4 = {
-    "v is read past its S rows, where NaN stands here, and 0 · NaN is NaN: mask keys < S, other=0.0": _nan_values,
+    "v is read past its S rows, where NaN stands here, and 0 · NaN is NaN: mask keys < S, other=0.0; "
+    "rows are D apart, not HEAD": _nan_values,
     "k is read past a row's D numbers, where NaN stands here, and 0 · NaN is NaN: mask dims < D, other=0.0": _nan_keys,
     "the accumulator is not corrected when m rises: acc * shrink[:, None]": _flash(factor=one),
     "l is not corrected when m rises: l * shrink": _flash(l_factor=one),
     "neither l nor acc is corrected when m rises: multiply both by exp2(m - m_new)": _flash(l_factor=one, factor=one),
+    "the loop ends before the diagonal: the program's last query sees keys up to S - T + (p + 1) · ROWS - 1":
+        _before_the_diagonal,
+    "the keys are not transposed: tl.dot(these, k_tile.T), so that each query meets each key": _flash(
+        product=lambda q, k: q @ k),
+    "that multiplies number by number: tl.dot(these, k_tile.T) sums over the head": _flash(
+        product=lambda q, k: q * k[: len(q)]),
+    "hidden scores become 0, which is a score like any other: -inf": _flash(fill=0.0),
+    "the accumulator is divided in the loop: leave it un-scaled, the store at the end divides": _flash(each=True),
+    "the values are read from k": _flash(value_of=lambda k, v: k),
+    "m stays -inf: the next turn needs m = m_new": _flash(kept=lambda m, new: m),
     "the new tile is corrected as well; it is measured against the new maximum already": _flash(late=True),
     "the causal mask is missing: a query sees no key past last_seen": _flash(sees=lambda key, last: key > -1),
     "a query doesn't see its own key: keys <= last_seen, not <": _flash(sees=lambda key, last: key < last),
     "the cached prefix is forgotten: compare with last_seen = S - T + rows, not with rows": _flash(
         last=lambda i, T, S: i),
     "the scale is missing": _flash(scale=lambda D: math.log(2)),
-    "scale holds log2(e), so the exponential is tl.exp2: with tl.exp every score is 1.44 times too large": _flash(
+    "the scale holds log2(e), so the exponential is tl.exp2: with tl.exp every score is 1.44 times too large": _flash(
         base=LOG2_E),
     "only the first tile is read: for start in range(0, S, TILE)": _flash(starts=lambda S, tile: range(0, tile, tile)),
     "only whole tiles are read: the last one may be ragged": _flash(

@@ -1,6 +1,7 @@
 """Exercises 10.1 and 10.2: one tile into the running state, and the loop over all tiles of keys."""
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from minilm.lab.exercise import Exercise, agree
 
@@ -28,11 +29,12 @@ ex1 = Exercise(
 
 def fold(m, l, acc, scores, values, *, top=lambda scores: scores.amax(1), raised=torch.maximum, guarded=True,
          against=lambda m, new: new, l_factor=lambda m, new: (m - new).exp(), factor=lambda m, new: (m - new).exp(),
-         adds=lambda p, values: p @ values, late=False, whole=False, kept=lambda m, new: new, divided=False):
+         adds=lambda p, values: p @ values, late=False, whole=False, kept=lambda m, new: new, divided=False,
+         weights=lambda scores, p: p):
     """The reference, or with one thing changed."""
     new = raised(m, top(scores))
     shift = new.where(new > NEVER, 0) if guarded else new
-    p = (scores - against(m, shift)[:, None]).exp()
+    p = weights(scores, (scores - against(m, shift)[:, None]).exp())
     by_l, by = l_factor(m, shift), factor(m, shift)[:, None]
     if late:                                                            # the new tile is corrected, too
         l, acc = (l + p.sum(1)) * by_l, (acc + adds(p, values)) * by
@@ -45,6 +47,13 @@ def fold(m, l, acc, scores, values, *, top=lambda scores: scores.amax(1), raised
 
 def wrong(**change):
     return lambda *state: fold(*state, **change)
+
+
+def _base_two(m, l, acc, scores, values):
+    new = torch.maximum(m, scores.amax(1))
+    shift = new.where(new > NEVER, 0)
+    p, shrink = (scores - shift[:, None]).exp2(), (m - shift).exp2()
+    return new, l * shrink + p.sum(1), acc * shrink[:, None] + p @ values
 
 
 def one(m, new):
@@ -65,6 +74,11 @@ WRONG_1 = {
         l_factor=one, factor=one),
     "the correction is upside down: exp(m - m_new), which is at most 1": wrong(
         l_factor=upside_down, factor=upside_down),
+    "the correction is upside down, exp(m_new - m): it begins with exp(inf) · 0, which is NaN": wrong(
+        l_factor=lambda m, new: (new - m).exp(), factor=lambda m, new: (new - m).exp()),
+    "those are powers of two: scores and m are for exp here": _base_two,
+    "that is the tile's softmax, divided by its own sum: the weights are exp(scores - m_new), not divided": wrong(
+        weights=lambda scores, p: scores.softmax(1)),
     "the new tile is corrected as well; it is measured against the new maximum already": wrong(late=True),
     "what was summed before is lost: the tile's sums are added to the corrected old ones": wrong(whole=True),
     "m is the tile's maximum, not the largest so far: torch.maximum(m, scores.amax(1))": wrong(
@@ -155,9 +169,9 @@ ex2 = Exercise(
 
 
 def attend(q, k, v, tile, *, scale=lambda D: D**-0.5, tiles=lambda starts: starts, values=lambda start: start,
-           fold_by=fold, ends=lambda m, l, acc: (acc / l[:, None], m + l.log())):
+           fold_by=fold, first=NEVER, ends=lambda m, l, acc: (acc / l[:, None], m + l.log())):
     """The reference, or with one thing changed."""
-    m, l, acc = torch.full_like(q[:, 0], NEVER), torch.zeros_like(q[:, 0]), torch.zeros_like(q)
+    m, l, acc = torch.full_like(q[:, 0], first), torch.zeros_like(q[:, 0]), torch.zeros_like(q)
     for start in tiles(list(range(0, len(k), tile))):
         scores, first = q @ k[start: start + tile].T * scale(q.shape[1]), values(start)
         m, l, acc = fold_by(m, l, acc, scores, v[first: first + scores.shape[1]])
@@ -170,6 +184,11 @@ def off(**change):
 
 def whole_only(q, k, v, tile):
     return attend(q, k[: len(k) // tile * tile], v[: len(k) // tile * tile], tile)
+
+
+def _causal(q, k, v, tile):
+    scores = (q @ k.T * q.shape[1] ** -0.5).masked_fill(torch.ones(len(q), len(k)).triu(len(k) - len(q) + 1) > 0, NEVER)
+    return scores.softmax(1) @ v, scores.logsumexp(1)
 
 
 def mean_of_tiles(q, k, v, tile):
@@ -185,6 +204,13 @@ WRONG_2 = {
     "the values are always the first tile's: v[start: start + tile]": off(values=lambda start: 0),
     "the accumulator is not divided: the answer is acc / l": off(ends=lambda m, l, acc: (acc, m + l.log())),
     "you divide by l after every tile; leave acc un-scaled and divide once": off(fold_by=wrong(divided=True)),
+    "the accumulator is divided in every turn, but the next one takes it for a sum: divide once, after the loop": off(
+        fold_by=wrong(divided=True), ends=lambda m, l, acc: (acc, m + l.log())),
+    "that is the sum of all exp(score), not its logarithm: m + log(l)": off(
+        ends=lambda m, l, acc: (acc / l[:, None], m.exp() * l)),
+    "m begins at 0: where all scores are far below, every exp(score - 0) is 0, and 0 / 0 is NaN; begin with -inf": off(
+        first=0.0),
+    "a causal mask hides keys: here every query sees all of them": _causal,
     "the log-sum-exp lacks the maximum: m + log(l)": off(ends=lambda m, l, acc: (acc / l[:, None], l.log())),
     "the log-sum-exp adds l, not its logarithm: m + log(l)": off(ends=lambda m, l, acc: (acc / l[:, None], m + l)),
     "that is m; the log-sum-exp is m + log(l)": off(ends=lambda m, l, acc: (acc / l[:, None], m)),
@@ -220,5 +246,34 @@ def _(answer):
 
 @ex2.check("scores of ±10,000", mistake="fold_tile keeps every exponent at most 0")
 def _(answer):
-    agree(answer, attend, [(*qkv(2, 9, 4, size=5e3), 4), (*qkv(2, 9, 4, slope=2e3), 4), (*qkv(2, 9, 4, slope=-2e3), 4)],
-          wrong=WRONG_2)
+    low = torch.full((2, 4), 100.0), numbers(9, 4, shift=-50.0), numbers(9, 4, speed=0.7)
+    agree(answer, attend, [(*qkv(2, 9, 4, size=5e3), 4), (*qkv(2, 9, 4, slope=2e3), 4), (*qkv(2, 9, 4, slope=-2e3), 4),
+                           (*low, 4)], wrong=WRONG_2)
+
+
+class Watch(TorchFunctionMode):
+    """The most keys whose scores stand in one tensor, of all that PyTorch makes. D, R: sizes of other axes."""
+
+    def __init__(self, D, R):
+        super().__init__()
+        self.D, self.R, self.most, self.called = D, R, 0, set()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        self.called.add(getattr(function, "__name__", ""))
+        if isinstance(made, torch.Tensor) and made.is_floating_point() and self.D not in made.shape:
+            self.most = max([self.most, *(n for n in made.shape if n != self.R)])
+        return made
+
+
+@ex2.check("tile by tile")
+def _(answer):
+    inputs = (*qkv(3, 40, 8), 4)
+    with Watch(8, 3) as watch:
+        answer(*inputs)
+    if getattr(type(answer.function), "remote", False):
+        return                                              # another process: nothing was seen
+    assert "scaled_dot_product_attention" not in watch.called, (
+        "that is PyTorch's own attention: the loop over tiles is what you rebuild here")
+    assert watch.most <= 4, (f"right, but scores of {watch.most} keys stand there at once: `tile` is how many keys a "
+                             "tile has, so with tile = 4 never more than 4")
