@@ -82,8 +82,9 @@ class Outcome:
 
     def standing(self) -> list[Row]:
         """Those within the bound, the fastest first."""
+        ratios = {id(row): speed_up(row, self.baseline) for row in self.rows}
         return sorted((row for row in self.rows if row.within(self.quality)),
-                      key=lambda row: -speed_up(row, self.baseline))
+                      key=lambda row: -ratios[id(row)] if ratios[id(row)] == ratios[id(row)] else 0.0)
 
     @property
     def place(self) -> int | None:
