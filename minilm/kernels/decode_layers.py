@@ -9,40 +9,46 @@
 The hidden state stays in float32 from layer to layer. All is device work on shapes that the call's arguments tell, so
 a CUDA graph can capture it. `minilm bench big` says how near the limit it comes. See `few_rows` for the products.
 """
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from minilm.checks import check_count
+from minilm.kernels import few_rows
 from minilm.kernels.backend import check_device, check_shape, launches, triton
-from minilm.kernels.few_rows import add_kernel, gate_up_kernel, logits_kernel, qkv_kernel, start_kernel
-from minilm.kernels.split_kv import attend, can_overlap, processors, shared_memory
+from minilm.kernels.chip import can_overlap, processors, shared_memory
+from minilm.kernels.split_kv import attend
 from minilm.model import GPT
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-MOST_IN_A_TILE = 64             # rows; with more, the weights are read again for every 64
 
 
 class Tile(NamedTuple):
-    """How a product is shared out: outputs of a program, numbers it sums at a time, programs that share a sum, warps,
-    stages of the load pipeline, whether the weights are the first operand, bytes of a weight row asked for ahead."""
+    """How a product is shared out: rows of x and outputs of a program, numbers it sums at a time, programs that share a
+    sum, warps, stages of the load pipeline, bytes of each weight row that are asked for ahead."""
 
+    rows: int
     columns: int
     depth: int
     splits: int
     warps: int
     stages: int
-    tall: bool
     ahead: int
 
 
 def tile_for(outputs: int, length: int, rows: int, element: int, chip: int) -> Tile:
     """The tile of a product of `rows` rows with weights [outputs, length] of `element` bytes, on `chip` processors."""
-    depth = 512 // element
+    if rows == 1:
+        return Tile(1, 4, 4096 // element, 1, 4, 1, 2048)
+    tall = min(max(triton.next_power_of_2(rows), 16), 64)
     if rows <= 16:
-        return Tile(16, depth, 1, 4, 4, False, 2048)
-    return Tile(64, depth // 2, max(1, min(8, 4 * chip // (outputs // 64))), 4, 5, True, 2048)
+        return Tile(tall, 16, 512 // element, 1, 4, 4, 2048)
+    return Tile(tall, 64, 256 // element, max(1, min(8, 4 * chip // (outputs // 64))), 4, 5, 2048)
+
+
+Tiles = Callable[[int, int, int, int, int], Tile]
 
 
 class Product:
@@ -51,9 +57,9 @@ class Product:
     halves: for each output another one is computed beside it, which lies so many rows further in the weights; 0: none.
     """
 
-    def __init__(self, outputs: int, length: int, R: int, element: int, chip: int, room: int, halves: int = 0):
-        rows = min(max(triton.next_power_of_2(R), 16), MOST_IN_A_TILE)
-        columns, depth, splits, warps, stages, tall, ahead = tile_for(outputs, length, R, element, chip)
+    def __init__(self, outputs: int, length: int, R: int, element: int, chip: int, room: int, tiles: Tiles,
+                 halves: int = 0):
+        rows, columns, depth, splits, warps, stages, ahead = tiles(outputs, length, R, element, chip)
         if halves:
             columns = min(columns, 2 * triton.next_power_of_2(halves))
         depth = min(depth, max(triton.next_power_of_2(length), 16))
@@ -68,7 +74,7 @@ class Product:
         self.tiles, self.blocks, self.splits = triton.cdiv(outputs, columns), triton.cdiv(R, rows), splits
         self.grid, self.size = (self.tiles, splits, self.blocks), columns * rows
         self.constants = dict(LENGTH=length, ROWS=rows, COLUMNS=columns, DEPTH=depth, SHARE=share, SPLITS=splits,
-                              EVEN=even, TALL=tall, AHEAD=ahead, num_warps=warps, num_stages=stages)
+                              EVEN=even, AHEAD=ahead, num_warps=warps, num_stages=stages)
 
     @property
     def parts(self) -> int:
@@ -79,11 +85,11 @@ class Product:
 class DecodeLayers:
     """A model's layers and head by these kernels, for steps of up to `most_rows` rows: the new tokens of all sequences.
 
-    A step works in memory that the next one writes over; only what it returns stays. Raises ValueError where the kernels
-    cannot run the model; see `fits`.
+    A step works in memory that the next one writes over; only what it returns stays. tiles: another rule than
+    `tile_for`. Raises ValueError where the kernels cannot run the model; see `fits`.
     """
 
-    def __init__(self, model: GPT, most_rows: int):
+    def __init__(self, model: GPT, most_rows: int, *, tiles: Tiles = tile_for):
         check_count("most_rows", most_rows, 1)
         if not self.fits(model):
             raise ValueError("these kernels cannot run this model here: they need float32, float16 or bfloat16, a GPU "
@@ -95,7 +101,7 @@ class DecodeLayers:
                               for table in model.rotary(places, torch.float32))
         self.num_splits: int | None = None                      # of attention; None: the kernel's own rule
         self.overlap = {"launch_pdl": True} if can_overlap(device) else {}
-        self.products = {R: self._products(R) for R in range(1, most_rows + 1)}
+        self.products = {R: self._products(R, tiles) for R in range(1, most_rows + 1)}
         every = [product for products in self.products.values() for product in products.values()]
         make = lambda *shape, dtype=dtype: torch.empty(shape, dtype=dtype, device=device)           # noqa: E731
         self.x = make(most_rows, c.width, dtype=torch.float32)
@@ -113,10 +119,10 @@ class DecodeLayers:
         return (c.head_size in (32, 64, 128, 256) and not c.qkv_bias and not c.qk_norm and model.dtype in DTYPES
                 and launches(model.embedding.weight))
 
-    def _products(self, R: int) -> dict[str, Product]:
+    def _products(self, R: int, tiles: Tiles) -> dict[str, Product]:
         c, weight = self.model.config, self.model.embedding.weight
         room = shared_memory(weight.device) if weight.is_cuda else 2**20
-        beside = (R, weight.element_size(), processors(weight.device), room)
+        beside = (R, weight.element_size(), processors(weight.device), room, tiles)
         heads, kv = c.num_heads * c.head_size, c.num_kv_heads * c.head_size
         return {"qkv": Product(heads + 2 * kv, c.width, *beside, halves=c.head_size // 2),
                 "out": Product(c.width, heads, *beside), "down": Product(c.width, c.mlp_width, *beside),
@@ -133,7 +139,7 @@ class DecodeLayers:
 
     def _start(self, source: Tensor, ids: Tensor | None, gain: Tensor, R: int) -> None:
         width = self.model.config.width
-        start_kernel[(R,)](source, source if ids is None else ids, gain, self.x, self.scaled, self.squares,
+        few_rows.start_kernel[(R,)](source, source if ids is None else ids, gain, self.x, self.scaled, self.squares,
                            WIDTH=width, SOME=triton.next_power_of_2(width), EMBED=ids is not None,
                            OVERLAP=bool(self.overlap), num_warps=8, **self.overlap)
 
@@ -142,7 +148,7 @@ class DecodeLayers:
         """ids[N], positions[N], slots[N], all int64 -> the last layer's output [N, d]: N = B · m, m new tokens each.
 
         slots: where keys and values of each go, block · block_size + place in it. keys, values: each layer's pool
-        [blocks, block_size, K, D]. tables[B, width], lengths[B], int32: as for `paged_attention`, the m new ones counted.
+        [blocks, block_size, K, D]. tables[B, width], lengths[B], int32: as for `paged_attention`, the m new counted.
         tree_mask: bool [m, m] or [B, m, m], who of the new tokens sees whom; None: each sees those up to itself.
         Raises ValueError or TypeError for shapes or dtypes that don't fit; numbers on the device are not looked at.
         """
@@ -155,24 +161,24 @@ class DecodeLayers:
         self._start(self.model.embedding.weight, ids, layers[0].attention_norm.weight, N)
         parts = 1
         for i, layer in enumerate(layers):
-            a, mlp = layer.attention, layer.mlp
-            self._launch(qkv_kernel, "qkv", N, self.scaled, a.qkv.weight, self.squares, eps, self.cos, self.sin,
-                         positions, slots, self.q, keys[i], values[i], **heads, **self._normed(parts))
+            a, mlp, norm = layer.attention, layer.mlp, layer.mlp_norm.weight
+            self._launch(few_rows.qkv_kernel, "qkv", N, self.scaled, a.qkv.weight, self.squares, eps, self.cos,
+                         self.sin, positions, slots, self.q, keys[i], values[i], **heads, **self._normed(parts))
             y = attend(self.q[:N].view(B, N // B, c.num_heads, c.head_size), keys[i], values[i], lengths, tables=tables,
                        tree=tree_mask, num_splits=self.num_splits)
-            self._add("out", N, y, a.out.weight, mlp_norm := layer.mlp_norm.weight, self.scaled)
-            self._launch(gate_up_kernel, "gate_up", N, self.scaled, mlp.gate_up.weight, self.squares, eps, self.wide,
-                         WIDE=c.mlp_width, **self._normed(self.products[N]["out"].tiles))
+            self._add("out", N, y, a.out.weight, norm, self.scaled)
+            self._launch(few_rows.gate_up_kernel, "gate_up", N, self.scaled, mlp.gate_up.weight, self.squares, eps,
+                         self.wide, WIDE=c.mlp_width, **self._normed(self.products[N]["out"].tiles))
             if i + 1 < len(layers):
                 self._add("down", N, self.wide, mlp.down.weight, layers[i + 1].attention_norm.weight, self.scaled)
             else:
-                self._add("down", N, self.wide, mlp.down.weight, mlp_norm, out, norm=False)
+                self._add("down", N, self.wide, mlp.down.weight, norm, out, last=True)
             parts = self.products[N]["down"].tiles
         return out
 
-    def _add(self, name: str, N: int, x: Tensor, weight: Tensor, gain: Tensor, to: Tensor, norm: bool = True) -> None:
-        self._launch(add_kernel, name, N, x, weight, gain, self.x, to, self.squares, WIDTH=self.model.config.width,
-                     NORM=norm)
+    def _add(self, name: str, N: int, x: Tensor, weight: Tensor, gain: Tensor, to: Tensor, last: bool = False) -> None:
+        self._launch(few_rows.add_kernel, name, N, x, weight, gain, self.x, to, self.squares,
+                     WIDTH=self.model.config.width, NORM=not last)
 
     def logits(self, x: Tensor) -> Tensor:
         """hidden[N, d] -> logits[N, V]: the final norm, then the vocabulary matrix."""
@@ -183,8 +189,8 @@ class DecodeLayers:
                              f"{list(x.shape)} of {x.dtype}")
         out = torch.empty(N, c.vocab_size, dtype=x.dtype, device=x.device)
         self._start(x, None, self.model.norm.weight, N)
-        self._launch(logits_kernel, "logits", N, self.scaled, self.model.vocabulary.weight, self.squares, c.norm_eps, out,
-                     V=c.vocab_size, **self._normed(1))
+        self._launch(few_rows.logits_kernel, "logits", N, self.scaled, self.model.vocabulary.weight, self.squares,
+                     c.norm_eps, out, V=c.vocab_size, **self._normed(1))
         return out
 
     def _check(self, ids: Tensor, positions: Tensor, slots: Tensor, keys: list[Tensor], values: list[Tensor],
@@ -210,6 +216,6 @@ class DecodeLayers:
                     raise ValueError(f"{name} must be contiguous and {self.scaled.dtype}, as the model is")
         m = N // B
         if tree_mask is not None and (tree_mask.dtype != torch.bool or tree_mask.shape not in ((m, m), (B, m, m))):
-            raise ValueError(f"tree_mask must be bool of shape [{m}, {m}] or [{B}, {m}, {m}]; it is {tree_mask.dtype} of "
-                             f"{list(tree_mask.shape)}")
+            raise ValueError(f"tree_mask must be bool of shape [{m}, {m}] or [{B}, {m}, {m}]; it is "
+                             f"{tree_mask.dtype} of {list(tree_mask.shape)}")
         return N, B

@@ -44,32 +44,44 @@ def begin(weight, which, start, LENGTH: tl.constexpr, COLUMNS: tl.constexpr, AHE
 
 @triton.jit
 def product(x, weight, rows, which, R, start, LENGTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-            DEPTH: tl.constexpr, SHARE: tl.constexpr, EVEN: tl.constexpr, TALL: tl.constexpr):
+            DEPTH: tl.constexpr, SHARE: tl.constexpr, EVEN: tl.constexpr):
     """Rows `which` of weight[., LENGTH] times `rows` of x[R, LENGTH] -> [COLUMNS, ROWS], over SHARE from `start` on.
 
-    EVEN: every program's share lies inside. TALL: the weights are the tensor cores' first operand, else their second.
+    EVEN: every program's share lies inside. From 16 rows on by tensor cores; fewer would leave these mostly idle, and
+    weights that go straight to registers are read faster.
     """
     k = start + tl.arange(0, DEPTH)
-    x_at = x + rows[:, None] * LENGTH + k[None, :]
     w_at = weight + which[:, None].to(tl.int64) * LENGTH + k[None, :]
-    real = (rows < R)[:, None]
-    if TALL:
+    if ROWS >= 16:
+        x_at = x + rows[:, None] * LENGTH + k[None, :]
+        real = (rows < R)[:, None]
         acc = tl.zeros((COLUMNS, ROWS), tl.float32)
-    else:
-        acc = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for done in range(0, SHARE, DEPTH):
-        if EVEN:
-            w = tl.load(w_at + done)
-            part = tl.load(x_at + done, mask=real, other=0.0)
-        else:
-            inside = (k + done < LENGTH)[None, :]
-            w = tl.load(w_at + done, mask=inside, other=0.0)
-            part = tl.load(x_at + done, mask=real & inside, other=0.0)
-        if TALL:
+        for done in range(0, SHARE, DEPTH):
+            if EVEN:
+                w = tl.load(w_at + done)
+                part = tl.load(x_at + done, mask=real, other=0.0)
+            else:
+                inside = (k + done < LENGTH)[None, :]
+                w = tl.load(w_at + done, mask=inside, other=0.0)
+                part = tl.load(x_at + done, mask=real & inside, other=0.0)
             acc = tl.dot(w, part.T, acc, input_precision=PRECISION)
-        else:
-            acc = tl.dot(part, w.T, acc, input_precision=PRECISION)
-    return acc if TALL else acc.T
+    else:
+        PACK: tl.constexpr = 128 // weight.dtype.element_ty.primitive_bitwidth      # of 16 bytes, which a thread reads
+        sums = tl.zeros((COLUMNS, DEPTH // PACK, ROWS), tl.float32)
+        first = tl.program_id(2) * ROWS
+        for done in range(0, SHARE, DEPTH):
+            inside = k + done < LENGTH
+            if EVEN:
+                w = tl.load(w_at + done).to(tl.float32)
+            else:
+                w = tl.load(w_at + done, mask=inside[None, :], other=0.0).to(tl.float32)
+            for r in tl.static_range(ROWS):
+                part = x + tl.minimum(first + r, R - 1) * LENGTH + k + done
+                part = (tl.load(part) if EVEN else tl.load(part, mask=inside, other=0.0)).to(tl.float32)
+                part = tl.sum(tl.reshape(w * part[None, :], (COLUMNS, DEPTH // PACK, PACK)), 2)
+                sums += tl.where((tl.arange(0, ROWS) == r)[None, None, :], part[:, :, None], 0.0)
+        acc = tl.sum(sums, 1)
+    return acc
 
 
 @triton.jit
@@ -128,7 +140,7 @@ def start_kernel(source, ids, gain, hidden, scaled, squares, WIDTH: tl.constexpr
 def qkv_kernel(x, weight, squares, eps, cos, sin, positions, slots, q, keys, values, parts, arrivals, R,
                H: tl.constexpr, K: tl.constexpr, HALF: tl.constexpr, PARTS: tl.constexpr, SOME: tl.constexpr,
                LENGTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
-               SHARE: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr, TALL: tl.constexpr,
+               SHARE: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr,
                AHEAD: tl.constexpr, OVERLAP: tl.constexpr):
     """Some columns of a head of queries, keys or values, and those that rotation mixes with them, half a head further.
 
@@ -142,7 +154,7 @@ def qkv_kernel(x, weight, squares, eps, cos, sin, positions, slots, q, keys, val
     both = tl.arange(0, COLUMNS)
     which = head * D + both // EACH * HALF + first + both % EACH
     begin(weight, which, split * SHARE, LENGTH, COLUMNS, AHEAD, OVERLAP)
-    acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN, TALL)
+    acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN)
     acc, last = meet(acc, parts, arrivals, tl.program_id(2) * tl.num_programs(0) + tile, split, SPLITS)
     if not last:
         return
@@ -169,7 +181,7 @@ def qkv_kernel(x, weight, squares, eps, cos, sin, positions, slots, q, keys, val
 @triton.jit(do_not_specialize=["R"])
 def add_kernel(x, weight, gain, hidden, scaled, squares, parts, arrivals, R, WIDTH: tl.constexpr, NORM: tl.constexpr,
                LENGTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
-               SHARE: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr, TALL: tl.constexpr,
+               SHARE: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr,
                AHEAD: tl.constexpr, OVERLAP: tl.constexpr):
     """hidden[R, WIDTH] += x[R, LENGTH] times weight[WIDTH, LENGTH], transposed. scaled = hidden · gain, for the norm to
     come, with the sum of squares of these columns; without NORM scaled = hidden."""
@@ -178,7 +190,7 @@ def add_kernel(x, weight, gain, hidden, scaled, squares, parts, arrivals, R, WID
     column = tile * COLUMNS + tl.arange(0, COLUMNS)
     which = tl.minimum(column, WIDTH - 1)
     begin(weight, which, split * SHARE, LENGTH, COLUMNS, AHEAD, OVERLAP)
-    acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN, TALL)
+    acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN)
     acc, last = meet(acc, parts, arrivals, tl.program_id(2) * tl.num_programs(0) + tile, split, SPLITS)
     if not last:
         return
@@ -196,7 +208,7 @@ def add_kernel(x, weight, gain, hidden, scaled, squares, parts, arrivals, R, WID
 def gate_up_kernel(x, weight, squares, eps, out, parts, arrivals, R, WIDE: tl.constexpr, PARTS: tl.constexpr,
                    SOME: tl.constexpr, LENGTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
                    DEPTH: tl.constexpr, SHARE: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr,
-                   TALL: tl.constexpr, AHEAD: tl.constexpr, OVERLAP: tl.constexpr):
+                   AHEAD: tl.constexpr, OVERLAP: tl.constexpr):
     """out[R, WIDE] = silu(gate) · up, both of the normed x; weight[2 · WIDE, LENGTH] holds gate's rows, then up's."""
     tile, split = tl.program_id(0), tl.program_id(1)
     rows = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
@@ -204,7 +216,7 @@ def gate_up_kernel(x, weight, squares, eps, out, parts, arrivals, R, WIDE: tl.co
     both = tl.arange(0, COLUMNS)
     which = both // EACH * WIDE + tl.minimum(tile * EACH + both % EACH, WIDE - 1)
     begin(weight, which, split * SHARE, LENGTH, COLUMNS, AHEAD, OVERLAP)
-    acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN, TALL)
+    acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN)
     acc, last = meet(acc, parts, arrivals, tl.program_id(2) * tl.num_programs(0) + tile, split, SPLITS)
     if not last:
         return
@@ -218,14 +230,14 @@ def gate_up_kernel(x, weight, squares, eps, out, parts, arrivals, R, WIDE: tl.co
 def logits_kernel(x, weight, squares, eps, out, parts, arrivals, R, V: tl.constexpr, PARTS: tl.constexpr,
                   SOME: tl.constexpr, LENGTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
                   DEPTH: tl.constexpr, SHARE: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr,
-                  TALL: tl.constexpr, AHEAD: tl.constexpr, OVERLAP: tl.constexpr):
+                  AHEAD: tl.constexpr, OVERLAP: tl.constexpr):
     """out[R, V] = the normed x times weight[V, LENGTH], transposed."""
     tile, split = tl.program_id(0), tl.program_id(1)
     rows = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
     column = tile * COLUMNS + tl.arange(0, COLUMNS)
     which = tl.minimum(column, V - 1)
     begin(weight, which, split * SHARE, LENGTH, COLUMNS, AHEAD, OVERLAP)
-    acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN, TALL)
+    acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN)
     acc, last = meet(acc, parts, arrivals, tl.program_id(2) * tl.num_programs(0) + tile, split, SPLITS)
     if not last:
         return

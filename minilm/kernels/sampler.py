@@ -2,7 +2,7 @@
 
 One program takes one row and walks over its logits some times; they stay in the caches. Nothing is sorted. Where top-k
 or top-p cuts is found bit by bit: floating-point numbers are in order when their bits are read as whole numbers, so the
-largest threshold that still keeps k tokens, or p of the mass, is a whole number found by halving, one walk for each bit.
+largest threshold that still keeps k tokens, or p of the mass, is a whole number found by halving, with one walk a bit.
 It is exact, ties and all. Masses are added up in float64, so that a uniform number gives the token that it gives on a
 CPU, but for those within some 1e-7 of a boundary between two tokens: that is how far exp in float32 goes.
 """
@@ -134,7 +134,7 @@ def sample(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, un
 
     temperature[B], top_p[B], uniforms[B]: float32 or float64; top_k[B]: int32 or int64. Temperature 0: the largest
     logit, of equals that with the smallest number. top_k 0, or top_p 1: no cut. Uniforms lie in [0, 1).
-    Ranges are looked at on the CPU only (a GPU would have to wait). Raises ValueError or TypeError for what doesn't fit.
+    Ranges are looked at on the CPU only (a GPU would wait). Raises ValueError or TypeError for what doesn't fit.
     """
     check_tensors(logits=logits)
     check_shape("logits", logits, "B V")
