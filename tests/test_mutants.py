@@ -6,6 +6,7 @@ A check that cannot fail teaches nothing, and a check that fails with the wrong 
 import ast
 import importlib.util
 import linecache
+import os
 import sys
 from pathlib import Path
 
@@ -112,6 +113,8 @@ def test_mutant_is_rejected_with_its_message(ex, mutant):
 
     The first check that fails has the message that is shown; those after it are not run.
     """
+    if mutant.counted and not os.environ.get("TRITON_INTERPRET"):
+        pytest.skip("loads are counted in the interpreter")
     outcomes = (run_check(check, mutant.function, ex.answer) for check in ex.checks)
     outcome = next((outcome for outcome in outcomes if outcome.state != "holds"), None)
     assert outcome is not None, "the wrong answer passes"

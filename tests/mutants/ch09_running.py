@@ -190,7 +190,7 @@ def max_and_sum_kernel(x, m_out, l_out, x_row, N, TILE: tl.constexpr):
 
 
 def wrong(says, expect, **change):
-    return Mutant(says, walk(says, **change), expect)
+    return Mutant(says, walk(says, **change), expect, counted="read more than once" in expect)
 
 
 MUTANTS = {
@@ -208,7 +208,7 @@ MUTANTS = {
         Mutant("1 + weight", one_more_than_weight, "not 1 + weight"),
         Mutant("adds after the norm", adds_after_the_norm, "add the residual afterwards"),
         Mutant("writes the sum into x", writes_the_sum_into_x, "writes into x"),
-        Mutant("loads the sum again", loads_the_sum_again, "three loads do"),
+        Mutant("loads the sum again", loads_the_sum_again, "three loads do", counted=True),
     ],
     "09.4": [
         wrong("no correction", "never corrected", l_new="l + tl.sum(tl.exp(tile - m_new), 0)"),

@@ -161,6 +161,93 @@ def any_number(lengths, kv_heads, processors, tile, split_size=None):
     return count(lengths, kv_heads, processors, tile, split_size, worth=False)
 
 
+def right_count(lengths, kv_heads, processors, tile, split_size=None, longest=max, most=min):
+    up = lambda a, b: -(-a // b)                                                            # noqa: E731
+    if split_size is not None:
+        return [max(1, up(n, split_size)) for n in lengths]
+    programs, tiles = len(lengths) * kv_heads, up(longest(lengths), tile)
+    if programs >= 0.8 * processors:
+        return [1] * len(lengths)
+    found = [n for n in range(1, most(tiles, processors) + 1) if n == 1 or up(tiles, n) != up(tiles, n - 1)]
+    fill = {n: programs * n / (up(programs * n, processors) * processors) for n in found}
+    return [next(n for n in found if fill[n] >= 0.85 * max(fill.values()))] * len(lengths)
+
+
+def beyond_processors(lengths, kv_heads, processors, tile, split_size=None):
+    return right_count(lengths, kv_heads, processors, tile, split_size, most=lambda tiles, places: tiles)
+
+
+def all_rows_tiles(lengths, kv_heads, processors, tile, split_size=None):
+    return right_count(lengths, kv_heads, processors, tile, split_size, longest=sum)
+
+
+def each_its_own(lengths, kv_heads, processors, tile, split_size=None):
+    return [right_count([n], kv_heads if split_size else kv_heads * len(lengths), processors, tile, split_size)[0]
+            for n in lengths]
+
+
+def floats(lengths, kv_heads, processors, tile, split_size=None):
+    return [float(n) for n in right_count(lengths, kv_heads, processors, tile, split_size)]
+
+
+def exp_of_lse(a, b):
+    mass_a, mass_b = a[1].exp()[:, None], b[1].exp()[:, None]
+    return (mass_a * a[0] + mass_b * b[0]) / (mass_a + mass_b), (mass_a + mass_b)[:, 0].log()
+
+
+def right_merge(a, b):
+    lse = torch.logaddexp(a[1], b[1])
+    weights = ((part - lse).exp()[:, None] for part in (a[1], b[1]))
+    return sum(torch.where(w > 0, w * out, 0.0) for w, out in zip(weights, (a[0], b[0]), strict=True)), lse
+
+
+def lse_is_the_sum(a, b):
+    return right_merge(a, b)[0], a[1] + b[1]
+
+
+def adds_outputs(a, b):
+    return a[0] + b[0], torch.logaddexp(a[1], b[1])
+
+
+def base_two(a, b):
+    lse = torch.logaddexp2(a[1], b[1])
+    return (a[1] - lse).exp2()[:, None] * a[0] + (b[1] - lse).exp2()[:, None] * b[0], lse
+
+
+def wiped_out(a, b):
+    lse = torch.logaddexp(a[1], b[1])
+    return ((a[1] - lse).exp()[:, None] * a[0] + (b[1] - lse).exp()[:, None] * b[0]).nan_to_num(), lse
+
+
+def all_of_the_room(q, k, v, lengths, num_splits):
+    return attention(q, k, v, torch.full_like(lengths, k.shape[2]), num_splits)
+
+
+def evenly(q, k, v, lengths, num_splits):
+    outs, lses = attention(q, k, v, lengths * 0, num_splits)
+    for b, length in enumerate(lengths.tolist()):
+        for i, keys in enumerate(torch.arange(length).tensor_split(num_splits)):
+            if len(keys):
+                out, lse = attention(q[b: b + 1], k[b: b + 1, :, keys], v[b: b + 1, :, keys],
+                                     lengths[:1] * 0 + len(keys), 1)
+                outs[i, b], lses[i, b] = out[0, 0], lse[0, 0]
+    return outs, lses
+
+
+def weight_zero(q, k, v, lengths, num_splits):
+    (_, H, D), (K, S) = q.shape, k.shape[1:3]
+    k, v = (x.repeat_interleave(H // K, 1) for x in (k, v))
+    scores, places, size = (k @ q[..., None])[..., 0] * D**-0.5, torch.arange(S), -(-lengths // num_splits)
+    states = []
+    for i in range(num_splits):
+        seen = (places >= i * size[:, None]) & (places < torch.minimum((i + 1) * size, lengths)[:, None])
+        hidden = scores.masked_fill(~seen[:, None], -torch.inf)
+        lse = hidden.logsumexp(-1)
+        p = (hidden - lse.where(lse > -torch.inf, 0)[..., None]).exp()
+        states.append(((p[:, :, None] @ v)[:, :, 0], lse))
+    return tuple(map(torch.stack, zip(*states, strict=True)))
+
+
 MUTANTS = {
     "11.1": [
         Mutant("mean of the outputs", mean, "the mean of the two outputs"),
@@ -171,6 +258,11 @@ MUTANTS = {
         Mutant("shares exchanged", exchanged, "the shares are exchanged"),
         Mutant("NaN of nothing", plain, "two states of no keys"),
         Mutant("zero times NaN", guarded_base_only, "0 · NaN is NaN"),
+        Mutant("exp of lse", exp_of_lse, "exp(lse) is infinite for large lse"),
+        Mutant("lse is the sum", lse_is_the_sum, "the sum of the two logarithms"),
+        Mutant("adds the outputs", adds_outputs, "the outputs are added as they are"),
+        Mutant("base 2", base_two, "that is in base 2"),
+        Mutant("NaN wiped out", wiped_out, "with it goes the state that has keys"),
     ],
     "11.2": [
         Mutant("shares of S", shares_of_room, "yours are shares of S"),
@@ -181,6 +273,9 @@ MUTANTS = {
         Mutant("not divided", undivided, "not divided by their sum"),
         Mutant("lse 0 of an empty split", zero_lse, "lse must be -inf"),
         Mutant("past the end", past_the_end, "keys past the row's length take part"),
+        Mutant("S for the lengths", all_of_the_room, "lengths are not looked at"),
+        Mutant("evenly", evenly, "as evenly as can be"),
+        Mutant("weight zero", weight_zero, "multiplied with weight 0"),
     ],
     "11.3": [
         Mutant("the longest row's number", longest_for_all, "the longest row's number for all"),
@@ -191,5 +286,9 @@ MUTANTS = {
         Mutant("the fullest", fullest, "the fullest of all"),
         Mutant("0.85 itself", absolute, "not a fill of 0.85"),
         Mutant("any number", any_number, "is no choice"),
+        Mutant("beyond the processors", beyond_processors, "no more splits than processors"),
+        Mutant("a number for each row", each_its_own, "one number for all rows; yours differ"),
+        Mutant("tiles of all rows", all_rows_tiles, "not of all rows together"),
+        Mutant("floats", floats, "ints, by // and not by /"),
     ],
 }

@@ -68,7 +68,31 @@ def _last_takes_the_rest(q, k, v, lengths, n):
     return outs, lses
 
 
+def _evenly(q, k, v, lengths, n):
+    """As evenly as can be: 7 keys in 3 splits are 3, 2, 2."""
+    outs, lses = _split(q, k, v, lengths * 0, n)
+    for b, length in enumerate(lengths.tolist()):
+        for i, keys in enumerate(torch.arange(length).tensor_split(n)):
+            if len(keys):
+                outs[i, b], lses[i, b] = (x[0, 0] for x in _split(q[b : b + 1], k[b : b + 1, :, keys],
+                                                                  v[b : b + 1, :, keys], torch.tensor([len(keys)]), 1))
+    return outs, lses
+
+
+def _weight_zero(q, k, v, lengths, n):
+    """All of S is multiplied, with weight 0 past the length."""
+    outs, lses = _split(q, k, v, lengths, n)
+    outs[:, v.isnan().flatten(1).any(1)] = math.nan
+    return outs, lses
+
+
 WRONG_2 = {
+    "lengths are not looked at: row b has lengths[b] keys, not S": lambda q, k, v, lengths, n: _split(
+        q, k, v, torch.full_like(lengths, k.shape[2]), n),
+    "that shares the keys out as evenly as can be, 7 in 3 splits as 3, 2, 2; ceil(7 / 3) = 3 each makes it 3, 3, 1":
+        _evenly,
+    "what stands past the length is multiplied with weight 0, and 0 · NaN is NaN: take k[..., first:last, :] alone":
+        _weight_zero,
     "splits are shares of each row's own length; yours are shares of S, so that short rows have all keys in the first":
         _but_2(size=lambda length, n, S: -(-S // n)),
     "length // num_splits keys in a split leave the last ones out: round up": _but_2(
@@ -85,8 +109,9 @@ WRONG_2 = {
     "all query heads read key-value head 0": _but_2(group=lambda H, K: [0] * H),
     "the sums are stored, not their logarithms: lse = scores.logsumexp(-1)": _but_2(
         lse_of=lambda s: s.exp().sum(-1)),
-    "lse is the largest score only; it is the log of the sum of all exp(score)": _but_2(lse_of=lambda s: s.amax(-1)),
-    "lse is measured against the largest score; add it again: logsumexp": _but_2(
+    "that lse is the largest score only; it is the log of the sum of all exp(score)": _but_2(
+        lse_of=lambda s: s.amax(-1)),
+    "your lse is measured against the largest score; add it again: logsumexp": _but_2(
         lse_of=lambda s: s.logsumexp(-1) - s.amax(-1)),
     "the outputs are not divided by their sum: a state's out is an attention of its own, softmax(scores) @ v": _but_2(
         out_of=lambda s, lse, v: s.exp() @ v),

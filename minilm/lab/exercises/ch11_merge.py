@@ -70,6 +70,23 @@ def _zero_times_nan(a, b):
     return out_a * (lse_a - base).exp()[:, None] + out_b * (lse_b - base).exp()[:, None], lse
 
 
+def _by_exp(a, b):
+    """The formula as it stands, with exp(lse) itself."""
+    masses = a[1].exp()[:, None], b[1].exp()[:, None]
+    total = masses[0] + masses[1]
+    return (masses[0] * a[0] + masses[1] * b[0]) / total, total[:, 0].log()
+
+
+def _base_two(a, b):
+    lse = torch.logaddexp2(a[1], b[1])
+    return (a[1] - lse).exp2()[:, None] * a[0] + (b[1] - lse).exp2()[:, None] * b[0], lse
+
+
+def _nan_wiped_out(a, b):
+    return torch.where((a[0].isnan() | b[0].isnan()) & (merge(a, b)[1] > -torch.inf)[:, None], 0.0, merge(a, b)[0]), (
+        merge(a, b)[1])
+
+
 WRONG_1 = {
     "that is the mean of the two outputs: a state with larger scores must count for more, in proportion to exp(lse)":
         _mean,
@@ -95,6 +112,15 @@ WRONG_1 = {
         _nan_of_nothing,
     "-inf - (-inf), or 0 · NaN: a state without keys must not be touched; torch.where(weight > 0, out * weight, 0)":
         _but(share="plain"),
+    "exp(lse) is infinite for large lse, and 0 for small ones: subtract first, exp(lse_a - lse), and torch.logaddexp":
+        _by_exp,
+    "the output is right, but lse is the sum of the two logarithms: log(exp(lse_a) + exp(lse_b)) is torch.logaddexp":
+        lambda a, b: (merge(a, b)[0], a[1] + b[1]),
+    "the outputs are added as they are: each counts its share, exp(lse_a - lse)":
+        lambda a, b: (a[0] + b[0], torch.logaddexp(a[1], b[1])),
+    "that is in base 2: lse is a natural logarithm here, so torch.logaddexp and exp": _base_two,
+    "NaN is made 0 after the sum, and with it goes the state that has keys: leave the empty one out before you add":
+        _nan_wiped_out,
 }
 
 

@@ -62,7 +62,7 @@ WRONG = {
     "from 0.8 · processors programs on nothing is split: 1": _but(enough=lambda p, places: False),
     "0.8 · processors programs are enough already: yours waits until there is one for every processor": _but(
         enough=lambda p, places: p >= places),
-    "that is the fullest of all; the *smallest* number that fills its waves at least 0.85 times as well has less to "
+    "that is the fullest of all; the smallest number that fills its waves at least 0.85 times as well has less to "
     "merge": _but(choose=lambda fill, worth: max(worth, key=lambda n: (fill(n), -n))),
     "0.85 times the best fill there is, not a fill of 0.85": _but(
         choose=lambda fill, worth: next((n for n in worth if fill(n) >= 0.85), worth[-1])),
@@ -75,6 +75,12 @@ WRONG = {
     "that fills one wave and no more, which may be far from full: two or three waves may be fuller": _but(
         choose=lambda fill, worth: max((n for n in worth if fill(n) >= fill(1) * n * 0.999), default=1)),
     "tiles of the longest row: the shortest one's leave it too long": _but(longest=min),
+    "tiles of the longest row, not of all rows together": _but(longest=sum),
+    "tiles of the longest row, not of the mean": _but(longest=lambda lengths: sum(lengths) // len(lengths)),
+    "without a split size there is one number for all rows; yours differ":
+        lambda lengths, heads, places, tile, size=None: _count(lengths, heads, places, tile, size) if size else
+        [_count([n], heads * len(lengths), places, tile)[0] for n in lengths],
+    "no more splits than processors: n goes up to min(tiles, processors)": _but(most=lambda tiles, places: tiles),
 }
 
 
@@ -100,4 +106,5 @@ def _(answer):
     agree(answer, count_splits, [([8], 1, 4, 4), ([10], 3, 10, 1), ([10], 3, 20, 1), ([8192], 8, 132, 128),
                                  ([8192] * 5, 8, 132, 128), ([100, 2000], 8, 132, 64), ([300] * 9, 8, 132, 64),
                                  ([640], 4, 132, 64), ([700] * 7, 7, 64, 16), ([1280], 1, 132, 128), ([16], 7, 10, 1),
-                                 ([3000] * 2, 9, 100, 64)], wrong=WRONG)
+                                 ([3000] * 2, 9, 100, 64), ([4], 2, 3, 1)], wrong=WRONG)
+    assert all(type(n) is int for n in answer([640], 4, 132, 64)), "splits are counted: ints, by // and not by /"
