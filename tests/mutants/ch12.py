@@ -305,6 +305,6 @@ MUTANTS = {
         Mutant("each alone", each_alone, "decide for the batch"),
         Mutant("one after another", greedy, "look at every n"),
         Mutant("a fixed bar", fixed_bar, "a fixed bar of 0.5"),
-        Mutant("a whole number", whole_number, "int"),
+        Mutant("a whole number", whole_number, "your function returns an int"),
     ],
 }
