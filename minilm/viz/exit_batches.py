@@ -65,7 +65,8 @@ def chart(depths: Depths, batches: Sequence[int], num_layers: int) -> Chart:
     theme.label(ax, batches[-1], mean, "layers computed:\na row's mean", theme.ORANGE, dx=8)
     theme.label(ax, batches[0], num_layers, f"all {num_layers} layers", theme.GREY, dy=7)
     ax.set(xscale="log", xticks=list(batches), ylim=(0, num_layers * 1.15), xlim=(batches[0] * 0.9, batches[-1] * 2.2),
-           xlabel="texts in the batch", ylabel="layers a step")
+           xlabel="texts in the batch", ylabel="layers a step",
+           yticks=range(0, num_layers + 1, max(num_layers // 4, 1)))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.minorticks_off()
     ax.grid(axis="y")
