@@ -74,30 +74,6 @@ def qkv_kernel(x, gain, weight, cos, sin, positions, held, q, keys, values, eps,
 
 
 @triton.jit
-def see(query, keys, values, words, slot, stop, own, tokens, scale, top, total, sums, WORDS: tl.constexpr,
-        OWN: tl.constexpr):
-    """The running softmax's state after a tile of slots, those before `stop`; OWN: tokens of the pass itself."""
-    D: tl.constexpr = query.shape[1]
-    d, there = tl.arange(0, D), slot < stop
-    key = tl.load(keys + slot[None, :] * D + d[:, None], mask=there[None, :], other=0.0)
-    scores = tl.dot(query, key, input_precision=PRECISION) * scale
-    if OWN and WORDS:
-        word = tl.load(words + tokens[:, None] * WORDS + (own // 64)[None, :], mask=there[None, :], other=0)
-        sees = ((word >> (own % 64)[None, :].to(tl.int64)) & 1) != 0
-    elif OWN:
-        sees = own[None, :] <= tokens[:, None]
-    else:
-        sees = there[None, :]
-    scores = tl.where(sees & there[None, :], scores, float("-inf"))
-    higher = tl.maximum(top, tl.max(scores, 1))
-    safe = tl.where(higher == float("-inf"), 0.0, higher)               # nothing seen yet: no -inf - -inf
-    p, fade = tl.exp(scores - safe[:, None]), tl.exp(top - safe)
-    value = tl.load(values + slot[:, None] * D + d[None, :], mask=there[:, None], other=0.0)
-    sums = sums * fade[:, None] + tl.dot(p.to(value.dtype), value, input_precision=PRECISION)
-    return higher, total * fade + tl.sum(p, 1), sums
-
-
-@triton.jit
 def attend_kernel(q, keys, values, held, words, found, tops, totals, scale, T, head_stride, K: tl.constexpr,
                   GROUP: tl.constexpr, D: tl.constexpr, WORDS: tl.constexpr, ROWS: tl.constexpr, SLOTS: tl.constexpr,
                   SPLITS: tl.constexpr):
@@ -113,20 +89,33 @@ def attend_kernel(q, keys, values, held, words, found, tops, totals, scale, T, h
     place = tokens * (K * GROUP) + head * GROUP + rows % GROUP
     query = tl.load(q + place[:, None] * D + d[None, :])
     before = tl.load(held).to(tl.int32)
-    share = tl.cdiv(tl.cdiv(before + T, SPLITS), SLOTS) * SLOTS
-    start, stop = split * share, tl.minimum((split + 1) * share, before + T)
+    end = before + T
+    share = tl.cdiv(tl.cdiv(end, SPLITS), SLOTS) * SLOTS
+    stop = tl.minimum((split + 1) * share, end)
     top = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     sums = tl.zeros((ROWS, D), tl.float32)
-    keys, values = keys + head * head_stride, values + head * head_stride
-    for first in range(start, tl.minimum(stop, before), SLOTS):                     # what is held, everybody sees
-        slot = first + tl.arange(0, SLOTS)
-        top, total, sums = see(query, keys, values, words, slot, tl.minimum(stop, before), slot, tokens, scale, top,
-                               total, sums, WORDS, False)
-    for first in range(tl.maximum(start, before), stop, SLOTS):
-        slot = first + tl.arange(0, SLOTS)
-        top, total, sums = see(query, keys, values, words, slot, stop, slot - before, tokens, scale, top, total, sums,
-                               WORDS, True)
+    for start in range(split * share, stop, SLOTS):
+        slot = start + tl.arange(0, SLOTS)
+        own, there = slot - before, slot < stop
+        key = tl.load(keys + head * head_stride + slot[None, :] * D + d[:, None], mask=there[None, :], other=0.0)
+        scores = tl.dot(query, key, input_precision=PRECISION) * scale
+        scores = tl.where(there[None, :], scores, float("-inf"))
+        if start + SLOTS > before:                                      # some are the pass's own; others, all see
+            if WORDS:
+                bit = tl.maximum(own, 0)
+                word = tl.load(words + tokens[:, None] * WORDS + (bit // 64)[None, :], mask=there[None, :], other=0)
+                sees = (own < 0)[None, :] | (((word >> (bit % 64)[None, :].to(tl.int64)) & 1) != 0)
+            else:
+                sees = own[None, :] <= tokens[:, None]
+            scores = tl.where(sees, scores, float("-inf"))
+        higher = tl.maximum(top, tl.max(scores, 1))
+        safe = tl.where(higher == float("-inf"), 0.0, higher)           # nothing seen yet: no -inf - -inf
+        p, fade = tl.exp(scores - safe[:, None]), tl.exp(top - safe)
+        total = total * fade + tl.sum(p, 1)
+        value = tl.load(values + head * head_stride + slot[:, None] * D + d[None, :], mask=there[:, None], other=0.0)
+        sums = sums * fade[:, None] + tl.dot(p.to(value.dtype), value, input_precision=PRECISION)
+        top = higher
     place += split * T * K * GROUP
     tl.store(found + place[:, None] * D + d[None, :], sums, mask=real[:, None])
     tl.store(tops + place, top, mask=real)
