@@ -9,7 +9,7 @@ ex4 = Exercise(
     answer="share_drafts(confidence, seconds)",
     task="how many drafts each text should have, so that the batch makes the most tokens a second",
     hints=(
-        "A draft is worth the chance that it is *reached* and accepted. Which draft of the whole batch is worth most, "
+        "A draft is worth the chance that it is reached and accepted. Which draft of the whole batch is worth most, "
         "which comes second? And how many of them are worth the time that they make the pass longer?",
         "Multiply the confidences along each text: survival. Sort the survivals of all texts; the first n are the best "
         "n drafts, and since they fall along a text they are beginnings. Then n of them give len(confidence) + their "
