@@ -22,6 +22,7 @@ from minilm.lab.notebooks import NotebookError, dumps, load, normalise
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 _CHECK = re.compile(r"^check\(\s*[\"'](\d\d\.\d+)[\"']\s*,", re.MULTILINE)
+_SIZE = "@@ size @@"
 MISSING = "nbgrader is not installed; run: pip install minilm[teach]"
 
 
@@ -143,12 +144,16 @@ def _exercise_of(cell) -> Exercise:
     return find(cell.metadata.nbgrader["grade_id"].removeprefix("ex_").replace("_", "."))
 
 
-def stub_for(cell) -> str:
-    """What stands in place of a cell's solution: how long an answer is, and an error that says what to write."""
+def sizes_of(source: str) -> list[str]:
+    """How long each solution in a cell is, "about 3 lines"; a class has one for each of its methods."""
+    parts = re.findall(rf"{BEGIN}\n(.*?){END}", source, re.DOTALL)
+    counts = [sum(line.strip()[:1] not in ("", "#") for line in part.split("\n")) for part in parts]
+    return [f"about {count} line" + "s" * (count != 1) for count in counts]
+
+
+def stub_for(cell, size: str) -> str:
+    """What stands in place of a solution of that size: an error that says what to write."""
     exercise = _exercise_of(cell)
-    inside = re.findall(rf"{BEGIN}\n(.*?){END}", cell.source, re.DOTALL)
-    count = sum(bool(line.strip()) and not line.strip().startswith("#") for part in inside for line in part.split("\n"))
-    size = f"about {count} line" + "s" * (count != 1)
     said = textwrap.wrap(f"{exercise.id} {exercise.title} is yours to write: {exercise.task}", 90)
     quoted = [json.dumps(line + " " * (line is not said[-1]), ensure_ascii=False) for line in said]
     return "\n    ".join([f"# YOUR CODE HERE ({size})\nraise NotImplementedError(", *quoted]) + "\n)"
@@ -183,9 +188,14 @@ def friendly_stubs():
 
     class FriendlyStubs(ClearSolutions):
         def preprocess_cell(self, cell, resources, cell_index):
-            if cell.metadata.get("nbgrader", {}).get("solution"):
-                self.code_stub = {"python": stub_for(cell)}
-            return super().preprocess_cell(cell, resources, cell_index)
+            if not cell.metadata.get("nbgrader", {}).get("solution"):
+                return super().preprocess_cell(cell, resources, cell_index)
+            sizes = sizes_of(cell.source)
+            self.code_stub = {"python": stub_for(cell, _SIZE)}  # nbgrader has one stub for all of a cell
+            cell, resources = super().preprocess_cell(cell, resources, cell_index)
+            for size in sizes:
+                cell.source = cell.source.replace(_SIZE, size, 1)
+            return cell, resources
 
     return FriendlyStubs
 

@@ -43,14 +43,14 @@ class Answer:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
-        self.shown = describe_input(self.signature, args, kwargs)
+        names = argument_names(self.signature, self.function, len(args))
+        self.shown = describe_input(names, args, kwargs)
         problem = arity_problem(self.function, args, kwargs, self.signature)
         if problem:
             raise LearnerError("error", problem)
         given, given_named = (copied(args), copied(kwargs)) if self.copies else (args, kwargs)
         self.returned = self.function(*given, **given_named)
         if self.copies and not self.changed:
-            names = parameter_names(self.signature)
             pairs = [*zip(names, args, given, strict=False), *((k, kwargs[k], given_named[k]) for k in kwargs)]
             self.changed = next((name for name, old, new in pairs if _differs(new, old)), "")
             self.shown_when_changed = self.shown if self.changed else ""
@@ -78,9 +78,21 @@ def parameter_names(signature: str) -> list[str]:
     return [part.split("=")[0].split(":")[0].strip(" *") for part in inside.split(",") if part.strip(" */")]
 
 
-def describe_input(signature: str, args: tuple, kwargs: dict) -> str:
+def argument_names(signature: str, function: Callable, count: int) -> list[str]:
+    """What to call `count` arguments: as the signature does; for a class, whose signature is its name, as its own
+    __init__ does; else by number."""
+    names = parameter_names(signature)
+    if "(" not in signature:
+        try:
+            own = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):
+            own = ()
+        names = [one.name for one in own if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return names + [f"argument {i + 1}" for i in range(len(names), count)]
+
+
+def describe_input(names: list[str], args: tuple, kwargs: dict) -> str:
     """x = [1, 2], eps = 1e-06"""
-    names = parameter_names(signature) + [f"argument {i + 1}" for i in range(len(args))]
     pairs = [*zip(names, args, strict=False), *kwargs.items()]
     return clip(", ".join(f"{name} = {show(value, 100)}" for name, value in pairs), 300)
 
@@ -94,6 +106,9 @@ def arity_problem(function: Callable, args: tuple, kwargs: dict, signature: str)
     try:
         own.bind(*args, **kwargs)
     except TypeError:
+        if "(" not in signature:  # a class, whose signature is its name
+            count = len(args) + len(kwargs)
+            return f"your class takes {own}; it should take {count} argument" + "s" * (count != 1)
         return f"your function takes {own}; it should take {signature[signature.find('('):]}"
     return None
 

@@ -12,6 +12,7 @@ from minilm.lab import check, hint, progress, record, workshop
 from minilm.lab.exercise import Exercise, LabError, agree, expect, registering
 from minilm.lab.result import CheckFailed
 from minilm.lab.steady import CheckTimeout, time_limit
+from minilm.lab.trial import Answer, LearnerError, argument_names
 
 EX = {"answer": "f(x)", "task": "t", "hints": ("a", "b", "c")}
 
@@ -117,6 +118,20 @@ def _extend(items, item):
         raise ValueError
     items.append(item)
     return items
+
+
+def test_a_classs_arguments_are_named_as_it_names_them():
+    """Guards "argument 1", changes of a class's arguments that nobody sees, and a signature cut to its last letter."""
+    class Store:
+        def __init__(self, items, /, most=3, *rest):
+            items.append(most)
+
+    answer = Answer(Store, "Store")
+    answer([1, 2], 5, 7)
+    assert answer.shown == "items = [1, 2], most = 5, argument 3 = 7" and answer.changed == "items"
+    with pytest.raises(LearnerError, match=r"your class takes \(items, .*\); it should take 0 arguments"):
+        Answer(Store, "Store")()
+    assert argument_names("double(x)", Store, 2) == ["x", "argument 2"]
 
 
 def test_endless_loop_ends():

@@ -52,6 +52,21 @@ def test_the_course_has_not_drifted():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_each_method_has_its_own_length(course):
+    """Guards a class whose total length stands at each of its methods."""
+    begin, end = "        ### BEGIN SOLUTION\n", "        ### END SOLUTION\n"
+    source = (f"class Counter:\n    def add(self, n):\n{begin}        self.value += n\n{end}\n"
+              f"    def take(self, n):\n{begin}        # first\n        self.value -= n\n\n        return n\n{end}")
+    nb = nbformat.read("solutions/99_toy.ipynb", as_version=4)
+    next(cell for cell in nb.cells if cell.id == "two").source = source
+    nbformat.write(nb, "solutions/99_toy.ipynb")
+    assert run() == 0
+    stub = sources("exercises/99_toy.ipynb")["two"].source
+    assert [line.strip() for line in stub.split("\n") if "YOUR CODE" in line] == [
+        "# YOUR CODE HERE (about 1 line)", "# YOUR CODE HERE (about 2 lines)"]
+    assert "@@" not in stub and stub.count("raise NotImplementedError(") == 2
+
+
 def test_release_takes_answers_out_and_marks_cells(course):
     """Guards a handout with an answer in it, and cells that nbgrader does not know."""
     assert run() == 0
