@@ -90,6 +90,10 @@ class BlockTable:
     def __init__(self, pool: BlockPool):
         self.pool, self.blocks, self.length = pool, [], 0
 
+    def has_room(self, tokens: int) -> bool:
+        """Whether `tokens` more can be written as it is: no block to be taken, none to be copied."""
+        return self._count(self.length + tokens) <= len(self.blocks) and not self._must_copy(tokens)
+
     def blocks_needed(self, tokens: int) -> int:
         """How many free blocks it takes to write `tokens` more, a copy of a shared last block included."""
         return self._count(self.length + tokens) - len(self.blocks) + self._must_copy(tokens)

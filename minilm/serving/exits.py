@@ -1,17 +1,18 @@
 """Early exit in a batch: every row leaves after the layer at which its own policy is satisfied, the others go on.
 
-At an exit layer the policy of each sequence looks at its row; who leaves has its token from there, and deeper layers run
-on the rows that are left. A layer that some skip still owes their keys and values: it projects their copied states with
-its own weights, for all of them at once, before the others attend there (CALM, Schuster et al. 2022, §3.3.1). So after
-a step the cache is whole, and a layer's weights are read as long as one row is still in: that, and not the layers saved
-by a row, is what early exit in a batch can gain.
+At an exit layer the policy of each sequence looks at its row; who leaves has its token from there, and deeper layers
+run on the rows that are left. A layer that some skip still owes their keys and values: it projects their copied states
+with its own weights, for all of them at once, before the others attend there (CALM, Schuster et al. 2022, §3.3.1). So
+after a step the cache is whole. And a layer's weights are read as long as one row is still in: what early exit can gain
+in a batch is not the layers that its rows save.
 
 Prompts run all layers. Each sequence's output is what `decoding.early_exit` gives for it alone. Two things follow. The
 keys and values of generated tokens are not those of the same text as a prompt, so only prompts' blocks are shared with
 others. And a text that is read again after a preemption reads every generated token as deep as it ran the first time.
 """
 import copy
-from collections.abc import Callable, Sequence as Listed
+from collections.abc import Callable
+from collections.abc import Sequence as Listed
 from dataclasses import dataclass, field
 
 import torch
@@ -105,31 +106,30 @@ class ExitRunner:
 
     def _layers(self, ids: list[int], batch: PagedBatch, depths: list[int], asked: dict[int, Going]) -> Tensor:
         """Every row's state [T, d] after the last layer that it ran."""
-        model = self.model
+        model, every = self.model, range(len(ids))
         x = model.embed(torch.tensor([ids], device=model.device))[0].clone()
         rope = model.rotary(batch.begin(len(ids)).to(x.device), x.dtype)
-        going, part, turned = list(range(len(ids))), batch, rope
+        going, part, turned, left = list(every), batch, rope, None
         for layer, block in enumerate(model.layers):
             if any(depths[row] <= layer for row in going):
-                going = [row for row in going if depths[row] > layer]
-                part = batch.part(going) if going else None
-                turned = tuple(table[going] for table in rope)
-            if len(going) < len(ids):
-                gone = sorted({*range(len(ids))} - {*going})
-                states = block.attention_norm(x[gone][None])
-                k, v = block.attention.keys_values(states, tuple(table[gone] for table in rope))
-                self.cache.put(layer, batch.slots[gone], k, v)
+                going = [row for row in every if depths[row] > layer]
+                gone = [row for row in every if depths[row] <= layer]
+                part, turned = batch.part(going) if going else None, tuple(table[going] for table in rope)
+                left = x[gone][None], tuple(table[gone] for table in rope), batch.slots[gone]
+            if left is not None:
+                states, angles, slots = left
+                self.cache.put(layer, slots, *block.attention.keys_values(block.attention_norm(states), angles))
             if not going:
                 continue
-            before = x[going] if len(going) < len(ids) else x
+            before = x if left is None else x[going]
             after = block(before[None], turned, part, layer)[0]
             if layer + 1 in self.exits:
                 self._ask(layer + 1, {row: i for i, row in enumerate(going) if row in asked}, before, after, depths,
                           asked)
-            if len(going) < len(ids):
-                x[going] = after
-            else:
+            if left is None:
                 x = after
+            else:
+                x[going] = after
         return x
 
     def _ask(self, layer: int, rows: dict[int, int], before: Tensor, after: Tensor, depths: list[int],

@@ -38,7 +38,7 @@ class Member(NamedTuple):
 
 def kernels_fit(model: GPT) -> bool:
     """Can the Triton kernels serve this model where it is: on CUDA, or on the CPU under Triton's interpreter?"""
-    from minilm.kernels.backend import DTYPES, backend          # here, so that the engine does without Triton elsewhere
+    from minilm.kernels.backend import DTYPES, backend  # here, so that elsewhere the engine does without Triton
 
     size = model.config.head_size
     known = model.dtype in DTYPES and not (model.device.type == "cpu" and model.dtype == torch.bfloat16)
@@ -112,7 +112,7 @@ class Masked(Group):
         queries = q[:, self.rows].view(K, -1, b, m, D).permute(2, 0, 1, 3, 4).reshape(b, K, -1, D)
         gathered = [kept[self.tables].view(b, -1, K, D).transpose(1, 2) for kept in (keys, values)]
         out = F.scaled_dot_product_attention(queries, *gathered, attn_mask=self.mask)           # (b, K, G·m, D)
-        return out.view(b, -1, m, D).transpose(1, 2).reshape(b * m, -1, D)
+        return out.reshape(b, -1, m, D).transpose(1, 2).reshape(b * m, -1, D)
 
 
 class Paged(Group):

@@ -79,9 +79,10 @@ class Scheduler:
             count = min(budget, sequence.pending) if self._has_prompt(sequence) else 0
             if not count:
                 continue
-            if not self._make_room(sequence, count):
-                return []
-            self._reserve(sequence, count)
+            if not sequence.table.has_room(count):
+                if not self._make_room(sequence, count):
+                    return []
+                self._reserve(sequence, count)
             work.append(Work(sequence, count))
             budget -= count
         return work
@@ -156,7 +157,7 @@ class Scheduler:
 
     def sharable(self, sequence: Sequence) -> int:
         """How many of its tokens have the keys and values that anybody would get who reads the same text."""
-        return len(sequence.request.prompt) if self.prompts_only else len(sequence.text)
+        return len(sequence.request.prompt) + (0 if self.prompts_only else len(sequence.out.tokens))
 
     def _needed(self, request: Request) -> int:
         """Free blocks that it takes to read all texts, the prompt once for all."""

@@ -204,14 +204,14 @@ SERVICE = [
 
 Exits, Exit = exits.ExitRunner, exits.Exit
 EXITS = [
-    edit("keys and values of who left go to the first layer", "check_mix", Exits, "_layers", "self.cache.put(layer, batch",
-         "self.cache.put(0, batch"),
+    edit("keys and values of who left go to the first layer", "check_mix", Exits, "_layers",
+         "self.cache.put(layer,", "self.cache.put(0,"),
     edit("the state is projected at the wrong places", "check_mix", Exits, "_layers", "batch.slots[gone]",
          "batch.slots[gone[::-1]]"),
     edit("another layer's norm for the state that is projected", "check_mix", Exits, "_layers",
-         "block.attention_norm(x[gone][None])", "model.layers[0].attention_norm(x[gone][None])"),
-    edit("positions of others", "check_mix", Exits, "_layers", "turned = tuple(table[going] for table in rope)",
-         "turned = tuple(table[: len(going)] for table in rope)"),
+         "block.attention_norm(states)", "model.layers[0].attention_norm(states)"),
+    edit("positions of others", "check_mix", Exits, "_layers", "tuple(table[going] for table in rope)",
+         "tuple(table[: len(going)] for table in rope)"),
     edit("the states of who stays are not kept", "check_mix", Exits, "_layers", "x[going] = after", "pass"),
     edit("a text that is read again runs all layers", "check_mix", Exits, "_depths",
          "0 <= i < len(trace) - 1", "False"),
