@@ -3,10 +3,10 @@
 Each step the scheduler says who feeds what; one pass of the model serves them all; every sequence then gets its token,
 or several, if it drafts. The output of a request does not depend on who else is there.
 """
-import copy
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence as Listed
+from collections.abc import Callable
+from collections.abc import Sequence as Listed
 
 import torch
 from torch import Tensor

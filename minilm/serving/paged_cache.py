@@ -24,7 +24,8 @@ class PagedCache:
 
     def __init__(self, config: GPTConfig, num_blocks: int, block_size: int = 16, *, dtype: torch.dtype = torch.float32,
                  device: torch.device | str = "cpu", kernels: bool = False):
-        self.config, self.pool, self.kernels, self.scrap = config, BlockPool(num_blocks, block_size), kernels, num_blocks
+        self.config, self.pool = config, BlockPool(num_blocks, block_size)
+        self.kernels, self.scrap = kernels, num_blocks
         shape = (num_blocks + 1, block_size, config.num_kv_heads, config.head_size)
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
