@@ -15,11 +15,17 @@
                 peers are in big_peers
     captured    decoding with passes as CUDA graphs: plain, lookahead, speculative; passes beside their floor
     serving     many requests: the engine, one at a time, static batches, `transformers`' continuous batching; memory
+    serving_gpu the same on a GPU, with an 8B model's shape
+    batched_exit        early exit in a batch: layers run, layers read, the clock
     reservations where KV memory goes under contiguous reservations and under blocks
     kernels     the Triton kernels beside SDPA, cuDNN, FlexAttention, FlashInfer and the limits of a GPU; it stands on
                 kernel_cells (shapes, inputs, references), kernel_peers, kernel_timing and kernel_report
     parallel    a decode step whole and cut over ranks, and the price of an all-reduce
     drafters    which ways to draft go with a model
+    cost_model  what a technique should bring, from bytes, FLOPs and launches; ceilings measures what it predicts from,
+                predict reads a run's trace with it
+    combinations        every technique alone, in pairs, all together: measured beside predicted; gpu_combinations and
+                big_steps the same on a GPU, at real size
     record      recorded results and their machine
 
 `results/` holds recorded runs.
@@ -33,12 +39,14 @@ BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "dev
               "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"), "lossless": ("model",),
               "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "captured": ("rounds",),
               "trie": ("model", "rounds"), "parallel": ("model", "rounds", "device", "ranks"),
-              "big": ("model", "rounds", "peers")}
+              "big": ("model", "rounds", "peers"), "serving_gpu": ("rounds",), "batched_exit": ("rounds",),
+              "combinations": ("model", "rounds", "device")}
 # Those that `measure(model, rounds=...)` and `show` say all of, and where they are.
 PLAIN = {"linear": "few_rows", "speculative": "speculative", "lookahead": "lookahead_steps", "trie": "trie",
-         "serving": "serving", "captured": "captured", "kernels": "kernels", "parallel": "parallel",
-         "big": "big_decode"}
-ON_GPU = ("captured", "kernels", "big")
+         "serving": "serving", "serving_gpu": "serving_gpu", "batched_exit": "batched_exit", "captured": "captured",
+         "kernels": "kernels", "parallel": "parallel", "big": "big_decode",
+         "combinations": "combinations"}
+ON_GPU = ("captured", "kernels", "big", "serving_gpu")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", nargs="+", metavar="NAME",
                         help="which models: decode takes several (default: minilm-14m smollm2-135m-instruct), big too "
                              "(default: llama-3-8b llama-3.2-1b minilm-14m, with random weights for the first two), "
-                             "speculative, lossless, trie and parallel take one (default: minilm-14m; for parallel on "
-                             "cuda 8b, random weights of that shape)")
+                             "speculative, lossless, trie, combinations and parallel take one (default: minilm-14m; "
+                             "for parallel on cuda 8b, random weights of that shape)")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"how often each is timed (default: {ROUNDS})")
-    parser.add_argument("--device", help="for limits, decode and parallel: cpu (default) or cuda")
+    parser.add_argument("--device", help="for limits, decode, parallel and combinations: cpu (default) or cuda")
     parser.add_argument("--ranks", type=int, metavar="N", help="for parallel: over how many ranks (default: 2)")
     parser.add_argument("--peers", nargs="*", metavar="NAME",
                         help="for big: pytorch (default), compiled, transformers; the last two take minutes to compile")
@@ -102,7 +110,7 @@ def check_options(args: argparse.Namespace) -> None:
         if getattr(args, option) is not None and option not in BENCHMARKS[args.what]:
             takers = " and ".join(name for name, options in BENCHMARKS.items() if option in options)
             raise ValueError(f"`minilm bench {args.what}` has no --{option}; it belongs to {takers}")
-    if args.what in ("speculative", "lossless", "trie", "parallel") and len(args.model or []) > 1:
+    if args.what in ("speculative", "lossless", "trie", "parallel", "combinations") and len(args.model or []) > 1:
         raise ValueError(f"`minilm bench {args.what}` takes one model; it got {len(args.model)}")
     if args.rounds is not None and args.rounds < 1:
         raise ValueError(f"--rounds must be at least 1; it is {args.rounds}")

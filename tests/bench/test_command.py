@@ -5,8 +5,10 @@ import pytest
 
 from minilm.bench import (
     BENCHMARKS,
+    batched_exit,
     big_decode,
     captured,
+    combinations,
     decode,
     exits,
     few_rows,
@@ -17,6 +19,7 @@ from minilm.bench import (
     parallel,
     record,
     serving,
+    serving_gpu,
     speculative,
     trie,
 )
@@ -45,7 +48,8 @@ def calls(monkeypatch):
     monkeypatch.setattr(exits, "measure_speed", note("exits", speeds))
     for name, module in (("speculative", speculative), ("lossless", lossless), ("serving", serving),
                          ("lookahead", lookahead_steps), ("kernels", kernels), ("trie", trie), ("captured", captured),
-                         ("parallel", parallel), ("big", big_decode)):
+                         ("parallel", parallel), ("big", big_decode), ("serving_gpu", serving_gpu),
+                         ("batched_exit", batched_exit), ("combinations", combinations)):
         monkeypatch.setattr(module, "measure", note(name, {}))
         monkeypatch.setattr(module, "show", lambda measured: "measured")
     return seen
@@ -71,6 +75,7 @@ def calls(monkeypatch):
     ("parallel --model a --rounds 2 --device cuda --ranks 4",
      ("parallel", "a", {"rounds": 2, "device": "cuda", "ranks": 4})),
     ("captured --rounds 3", ("captured", {"rounds": 3})),
+    ("combinations --model a --rounds 2 --device cpu", ("combinations", "a", {"rounds": 2, "device": "cpu"})),
     ("big --model a b --peers c d", ("big", "a", "b", {"rounds": 7, "peers": ["c", "d"]})),
     ("kernels --rounds 3", ("kernels", {"rounds": 3}))])
 def test_options_reach_the_benchmark(calls, line, call):
@@ -78,7 +83,7 @@ def test_options_reach_the_benchmark(calls, line, call):
     assert calls == [call]
 
 
-@pytest.mark.parametrize("what", ["speculative", "lossless"])
+@pytest.mark.parametrize("what", ["speculative", "lossless", "combinations"])
 def test_one_model_at_a_time(calls, capsys, what):
     assert main(["bench", what, "--model", "a", "b"]) == 2
     assert capsys.readouterr().err == f"minilm: `minilm bench {what}` takes one model; it got 2\n" and not calls
