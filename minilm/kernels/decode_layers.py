@@ -1,7 +1,7 @@
-"""A decode or verify step of a model of real size on a paged cache, near the limit of memory: six launches a layer.
+"""A decode or verify step of a model of real size on a paged cache, near the limit of memory: five launches a layer.
 
     qkv         RMSNorm, queries, keys and values, their rotation; keys and values go to their slots in the pool
-    attend      paged attention, shared out over the chip, and the merge of the shares (two launches; one if not shared)
+    attend      paged attention, shared out over the chip and merged
     out         the output product, added to the hidden state
     gate_up     RMSNorm, gate and up, silu(gate) · up
     down        the down product, added to the hidden state
@@ -19,7 +19,8 @@ from minilm.checks import check_count
 from minilm.kernels import few_rows
 from minilm.kernels.backend import check_device, check_shape, launches, triton
 from minilm.kernels.chip import can_overlap, processors, shared_memory
-from minilm.kernels.split_kv import attend
+from minilm.kernels.split_kv import MOST_TREE_TOKENS
+from minilm.kernels.step_attention import StepAttention
 from minilm.model import GPT
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -99,6 +100,7 @@ class DecodeLayers:
         places = torch.arange(c.max_positions, device=device)
         self.cos, self.sin = (table[:, c.head_size // 2 :].contiguous()                 # the upper half: sin unsigned
                               for table in model.rotary(places, torch.float32))
+        self.policy = 1
         self.num_splits: int | None = None                      # of attention; None: the kernel's own rule
         self.overlap = {"launch_pdl": True} if can_overlap(device) else {}
         self.products = {R: self._products(R, tiles) for R in range(1, most_rows + 1)}
@@ -106,11 +108,13 @@ class DecodeLayers:
         make = lambda *shape, dtype=dtype: torch.empty(shape, dtype=dtype, device=device)           # noqa: E731
         self.x = make(most_rows, c.width, dtype=torch.float32)
         self.scaled, self.wide = make(most_rows, c.width), make(most_rows, c.mlp_width)
-        self.q = make(most_rows, c.num_heads, c.head_size)
+        self.q, self.attended = (make(most_rows, c.num_heads, c.head_size) for _ in range(2))
         self.squares = make(max(R * max(p["out"].tiles, p["down"].tiles) for R, p in self.products.items()),
                             dtype=torch.float32)
         self.parts = make(max(1, *(product.parts for product in every)), dtype=torch.float32)
-        self.arrivals = torch.zeros(max(p.tiles * p.blocks for p in every), dtype=torch.int32, device=device)
+        counters = StepAttention.counters(most_rows, c.num_heads, c.num_kv_heads)
+        self.arrivals = torch.zeros(max(counters, *(p.tiles * p.blocks for p in every)), dtype=torch.int32,
+                                    device=device)
 
     @staticmethod
     def fits(model: GPT) -> bool:
@@ -132,7 +136,7 @@ class DecodeLayers:
     def _launch(self, kernel, name: str, R: int, *tensors, **constants) -> None:
         product = self.products[R][name]
         kernel[product.grid](*tensors, self.parts, self.arrivals, R, **constants, **product.constants,
-                             OVERLAP=bool(self.overlap), **self.overlap)
+                             OVERLAP=self.policy if self.overlap else 0, **self.overlap)
 
     def _normed(self, parts: int) -> dict[str, int]:
         return dict(PARTS=parts, SOME=triton.next_power_of_2(parts))
@@ -158,15 +162,16 @@ class DecodeLayers:
             tree_mask = tree_mask.expand(B, N // B, N // B)
         out = torch.empty(N, c.width, dtype=self.scaled.dtype, device=ids.device)
         heads = dict(H=c.num_heads, K=c.num_kv_heads, HALF=c.head_size // 2)
+        q = self.q[:N]
+        attend = StepAttention(q, keys[0], tables, self.arrivals, self.overlap, self.num_splits)
         self._start(self.model.embedding.weight, ids, layers[0].attention_norm.weight, N)
         parts = 1
         for i, layer in enumerate(layers):
             a, mlp, norm = layer.attention, layer.mlp, layer.mlp_norm.weight
             self._launch(few_rows.qkv_kernel, "qkv", N, self.scaled, a.qkv.weight, self.squares, eps, self.cos,
                          self.sin, positions, slots, self.q, keys[i], values[i], **heads, **self._normed(parts))
-            y = attend(self.q[:N].view(B, N // B, c.num_heads, c.head_size), keys[i], values[i], lengths, tables=tables,
-                       tree=tree_mask, num_splits=self.num_splits)
-            self._add("out", N, y, a.out.weight, norm, self.scaled)
+            attend(q, keys[i], values[i], self.attended, tables, lengths, tree_mask)
+            self._add("out", N, self.attended, a.out.weight, norm, self.scaled)
             self._launch(few_rows.gate_up_kernel, "gate_up", N, self.scaled, mlp.gate_up.weight, self.squares, eps,
                          self.wide, WIDE=c.mlp_width, **self._normed(self.products[N]["out"].tiles))
             if i + 1 < len(layers):
@@ -207,6 +212,9 @@ class DecodeLayers:
             check_shape(name, numbers, "N", N=N)
             check_device("x", self.x, name, numbers)
         check_shape("lengths", lengths, "B", B=B)
+        if tables.dtype != torch.int32 or lengths.dtype != torch.int32 or not tables.is_contiguous():
+            raise TypeError(f"tables and lengths must be int32, tables contiguous; they are {tables.dtype} and "
+                            f"{lengths.dtype}")
         for name, pools in (("keys", keys), ("values", values)):
             if len(pools) != c.num_layers:
                 raise ValueError(f"{name} must be {c.num_layers} pools, one a layer; there are {len(pools)}")
@@ -215,6 +223,8 @@ class DecodeLayers:
                 if not pool.is_contiguous() or pool.dtype != self.scaled.dtype:
                     raise ValueError(f"{name} must be contiguous and {self.scaled.dtype}, as the model is")
         m = N // B
+        if tree_mask is not None and m > MOST_TREE_TOKENS:
+            raise ValueError(f"a tree of {m} tokens: at most {MOST_TREE_TOKENS}")
         if tree_mask is not None and (tree_mask.dtype != torch.bool or tree_mask.shape not in ((m, m), (B, m, m))):
             raise ValueError(f"tree_mask must be bool of shape [{m}, {m}] or [{B}, {m}, {m}]; it is "
                              f"{tree_mask.dtype} of {list(tree_mask.shape)}")
