@@ -119,7 +119,7 @@ def frame(grid: Grid, steps: Sequence[Step], number: int, tokens: Sequence[str] 
     right = LEFT + grid.S * CELL
     shapes = [svg.label(LEFT, 12, f"{grid.S} keys →", size=11, color=theme.MUTED),
               *(svg.label(right + x, TOP - 10, text, size=11, color=theme.MUTED, anchor="end")
-                for x, text in ((62, "m"), (126, "l"), (262, "l before × factor + new")))]
+                for x, text in ((58, "m"), (108, "l"), (290, "l before × factor + new")))]
     for program in range(grid.programs):
         for column in range(grid.columns):
             shapes.append(_tile(grid, program, column, now, (program, column) in done))
@@ -164,11 +164,11 @@ def _state(grid: Grid, query: int, now: Step, step: Step | None, name: str, righ
     if step is None:
         return shapes
     i, mine = query - grid.queries(step.program)[0], step is now
-    shapes += [svg.label(right + 62, y, f"{step.m[i]:.2f}", size=11.5, anchor="end", bold=mine),
-               svg.label(right + 126, y, f"{step.l[i]:.2f}", size=11.5, anchor="end", bold=mine)]
+    shapes += [svg.label(right + 58, y, f"{step.m[i]:.2f}", size=11.5, anchor="end", bold=mine),
+               svg.label(right + 108, y, f"{step.l[i]:.2f}", size=11.5, anchor="end", bold=mine)]
     if mine and step.m_before[i] > -math.inf:
         factor = math.exp(step.m_before[i] - step.m[i])
-        shapes.append(svg.label(right + 262, y, f"{step.l_before[i]:.2f} × {factor:.2f} + "
+        shapes.append(svg.label(right + 290, y, f"{step.l_before[i]:.2f} × {factor:.2f} + "
                                 f"{step.l[i] - step.l_before[i] * factor:.2f}", size=11, anchor="end"))
     return shapes
 
@@ -188,7 +188,8 @@ def _told(grid: Grid, step: Step, number: int, count: int) -> str:
 
 def _key() -> str:
     def one(style: str, mark: str, words: str) -> str:
-        box = f"display:inline-block;min-width:22px;text-align:center;border-radius:2px;font:11px/16px {theme.FONT}"
+        box = ("display:inline-block;min-width:22px;padding:0 3px;text-align:center;border-radius:2px;"
+               f"font:11px/16px {theme.FONT}")
         return f'<span><span style="{box};{style}">{mark}</span> {words}</span>'
     return (f'<div style="display:flex;flex-wrap:wrap;gap:4px 16px;font:12px {theme.FONT};color:{theme.MUTED}">'
             + one(f"border:2px solid {theme.VERMILLION};background:{theme.confidence(0.6)}", "&nbsp;",
@@ -198,11 +199,21 @@ def _key() -> str:
             + one(f"border:1px dashed {theme.MUTED}", "skip", "never loaded") + "</div>")
 
 
+def _word(x: float, y: float, wide: float, high: float, text: str, color: str) -> str:
+    """The tile's kind, in its lower left corner, where no border runs; turned where it is narrow."""
+    if wide >= 30 and high >= 13:
+        return svg.label(x + 6, y + high - 10, text, size=11, color=color)
+    if wide >= 11 and high >= 34:
+        at = x + wide / 2, y + high - 5
+        return f'<g transform="rotate(-90 {at[0]:.1f} {at[1]:.1f})">{svg.label(*at, text, size=10, color=color)}</g>'
+    return ""
+
+
 def overview(grid: Grid) -> str:
     """All tiles at once, told apart by kind, and what the mask saves."""
     size = min(26.0, 330 / max(grid.T, 1), (theme.PIXELS - LEFT - 2) / grid.S)
     styles = {FULL: (theme.BLUE, "full"), DIAGONAL: (theme.ORANGE, "mask"), SKIPPED: ("none", "skip")}
-    shapes = []
+    shapes, words = [], []
     for program in range(grid.programs):
         queries = grid.queries(program)
         y, high = 8 + queries[0] * size, len(queries) * size
@@ -210,16 +221,15 @@ def overview(grid: Grid) -> str:
         for column in range(grid.columns):
             keys, kind = grid.keys(column), grid.kind(program, column)
             fill, text = styles[kind]
-            wide = len(keys) * size
-            text = text if min(wide / 2.4, high) >= 11 else text[0] if min(wide, high) >= 9 else ""
-            shapes.append(svg.box(LEFT + keys[0] * size + 1, y + 1, wide - 2, high - 2, fill=fill, radius=2, text=text,
-                                  size=11, dashed=kind == SKIPPED))
+            x, wide = LEFT + keys[0] * size, len(keys) * size
+            shapes.append(svg.box(x + 1, y + 1, wide - 2, high - 2, fill=fill, radius=2, dashed=kind == SKIPPED))
+            words.append(_word(x, y, wide, high, text, theme.ink(fill) if fill != "none" else theme.TEXT))
     corners = [(LEFT, 8.0)]
     for query in range(grid.T):                                         # the border of what may be seen
         x, y = LEFT + (grid.prefix + query + 1) * size, 8 + query * size
         corners += [(x, y), (x, y + size)]
-    shapes.append(svg.path(corners[1:], color=theme.VERMILLION, width=2))
-    drawn = svg.drawing(theme.PIXELS, 14 + grid.T * size, *shapes, title="kinds of tiles")
+    shapes += [svg.path(corners[1:], color=theme.LIGHT, width=4), svg.path(corners[1:], color=theme.DARK, width=1.6)]
+    drawn = svg.drawing(theme.PIXELS, 14 + grid.T * size, *shapes, *words, title="kinds of tiles")
     n = grid.count()
     total, loaded = sum(n.values()), n[FULL] + n[DIAGONAL]
     caption = (f"{grid.T} queries after {grid.prefix} cached keys, {grid.rows} queries a program, {grid.tile} keys a "

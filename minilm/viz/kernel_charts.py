@@ -60,7 +60,7 @@ def read_shares(measured: dict, names: Sequence[str] | None = None, *, beside: d
             (color, mark), mine = style(name), name in OURS
             hollow = {"markerfacecolor": "white", "markeredgecolor": color, "label": f"{name} (another run)"}
             full = {"markeredgecolor": "white", "markeredgewidth": 0.7, "label": name, "alpha": 0.9}
-            ax.plot(share, y, mark, color=color, markersize=7 if mine else 6, zorder=3 if mine else 2,
+            ax.plot(share, y, mark, color=color, markersize=8 if mine else 7, zorder=3 if mine else 2,
                     **(hollow if name in others else full))
     _limit(ax, "x", 1, "a copy's pace")
     ax.set_yticks(range(len(grid)), [f"{label(c[0]['cell'])}   {size(c[0]['cell']['kv_bytes'])}" for c in grid])
@@ -172,7 +172,8 @@ def _limit(ax, axis: str, value: float, text: str) -> None:
     if axis == "x":
         theme.label(ax, value, -0.62, text, theme.GREY, dx=-4, ha="right")
     elif text:
-        theme.label(ax, ax.get_xlim()[0], value, text, theme.GREY, dx=4, dy=6)
+        theme.label(ax, ax.get_xlim()[0], value, text, theme.GREY, dx=4, dy=9,
+                    bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "linewidth": 0})
 
 
 def _legend(fig, *axes) -> None:

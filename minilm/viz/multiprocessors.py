@@ -90,8 +90,9 @@ def summary(launch: Launch) -> Summary:
     return Summary(len(ran), len({program.processor for program in ran}), end, work / (end * launch.processors))
 
 
-def view(launch: Launch, *, against: float | None = None) -> str:
-    """The launch as columns. against: seconds that the plot's height stands for (default: this launch's own)."""
+def view(launch: Launch, *, against: float | None = None, caption: bool = True) -> str:
+    """The launch as columns. against: seconds of another launch, whose end is marked if it comes later, in the same
+    scale. caption=False: another picture beside it explains the marks."""
     told, ran = summary(launch), launch.programs()
     if told.programs > MOST:
         return html.card(_told(launch, told), caption=f"{told.programs:,} programs: more than can be drawn.")
@@ -102,6 +103,11 @@ def view(launch: Launch, *, against: float | None = None) -> str:
               svg.label(LEFT - 5, TOP + 7, "0", size=10.5, anchor="end", color=theme.MUTED),
               svg.line(LEFT, bottom, theme.PIXELS, bottom, color=theme.VERMILLION),
               svg.label(LEFT, bottom + 10, f"done after {duration(told.seconds)}", size=11.5, bold=True)]
+    if against and against * scale > told.seconds * scale + 30:
+        end = TOP + against * scale
+        shapes += [svg.line(LEFT, end, theme.PIXELS, end, dashed=True),
+                   svg.label(theme.PIXELS, end - 10, f"the other ends here, after {duration(against)}", size=11.5,
+                             anchor="end", color=theme.MUTED)]
     for kind in sorted({_shade(launch, program) for program in ran}):
         mine = [program for program in ran if _shade(launch, program) == kind]
         shapes.append(_columns(mine, wide, scale, *_color(kind)))
@@ -117,7 +123,7 @@ def view(launch: Launch, *, against: float | None = None) -> str:
         shapes.append(svg.label(theme.PIXELS - idle * wide / 2, TOP + (bottom - TOP) / 2, f"{idle} idle", size=13,
                                 anchor="middle"))
     drawn = svg.drawing(theme.PIXELS, TOP + HIGH + 24, *shapes, title="busy multiprocessors")
-    return html.card(_told(launch, told) + drawn, caption=_caption(launch))
+    return html.card(_told(launch, told) + drawn, caption=_caption(launch) if caption else "")
 
 
 def _columns(programs: Sequence[Program], wide: float, scale: float, color: str, opacity: float) -> str:
