@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from minilm.capstone.entry import Disqualified, Entry
+from minilm.capstone.watch import family
 from minilm.lab.remote import Session
 from minilm.lab.steady import CheckTimeout, time_limit
 from minilm.lab.trial import LearnerError
 
 CPU_SECONDS, MEMORY, PATIENCE = 3600, 4 << 30, 60.0
+SHARE, LEAST = 1.25, 1.0        # processors that it may use on average, told once it has worked for so many seconds
 SETUP = """
 from minilm.capstone.stall import Stall as _Stall
 _stall = _Stall({name!r})
@@ -88,7 +90,7 @@ class Learners(Runner):
 
     def __init__(self, model: str, entry: Entry) -> None:
         super().__init__(model)
-        self.entry = entry
+        self.entry, self.seconds, self.processor = entry, 0.0, 0.0
         try:
             self._load()
             self.pause()
@@ -127,8 +129,25 @@ class Learners(Runner):
         if "failed" in answer:
             raise self.out(str(answer["failed"]))
         self.pause()
+        self._one_processor()
         numbers = {name: counted[name] for name in ("seen", "passes", "threads", "weights")}
         return Run(answer.get("made"), seconds, **numbers)
+
+    def _timed(self, name: str, *given: Any) -> tuple[dict, float]:
+        before = family(self.session.process.pid)
+        answer, seconds = super()._timed(name, *given)
+        after = family(self.session.process.pid)
+        if name == "mine" and before and after:
+            self.seconds += seconds
+            self.processor += sum(after.values()) - sum(before.values())
+            if len(after) > len(before):
+                raise self.out("it started other processes; everyone has one")
+        return answer, seconds
+
+    def _one_processor(self) -> None:
+        """Threads show in the processor time, whoever started them."""
+        if self.seconds >= LEAST and self.processor > SHARE * self.seconds:
+            raise self.out(f"it used {self.processor / self.seconds:.1f} processors on average; everyone has one")
 
     def pause(self) -> None:
         """Nothing of it runs from here on, no thread either, until its next turn."""

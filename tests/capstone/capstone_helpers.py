@@ -34,6 +34,7 @@ class Desk:
             self.runner = Runner(MODEL)
         mine = Learners.__new__(Learners)
         mine.session, mine.calls, mine.entry = self.runner.session, self.runner.calls, entry(source, role)
+        mine.seconds = mine.processor = 0.0
         mine.resume()
         self.runner.session.run("EXITS = None; import torch; torch.set_num_threads(1)", "desk", 10)
         mine._load()

@@ -8,7 +8,7 @@ from minilm import leaderboard
 from minilm.bench.contestants import BASELINE
 from minilm.capstone import report
 from minilm.capstone.contest import Outcome, Row, _Race, speed_up
-from minilm.capstone.entry import KINDS
+from minilm.capstone.entry import KINDS, Disqualified
 from minilm.capstone.judge import Verdict
 from minilm.capstone.runners import Run
 from minilm.cli import main
@@ -114,14 +114,34 @@ def test_a_decoder_that_says_something_else_gets_no_place(tmp_path, capsys, boar
     assert status == report.OUT_OF_BOUNDS and "my_decoder has no place: it loses" in out
     assert "left the model's own" in out
     assert "not on the leaderboard: out of bounds" in out and leaderboard.read() == []
-    status, out, _ = raced(capsys, path, "--rounds", "1", "--only", "CALM", "--quality", "0.99", "--json")
+
+
+def canned(monkeypatch, outcome):
+    """The command without the race: `outcome` is what came of it, or what was raised."""
+    def contest(*given, **settings):
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+    monkeypatch.setattr(report, "contest", contest)
+
+
+def test_as_json_and_with_a_bound_that_allows_some_loss(tmp_path, capsys, board, monkeypatch):
+    rows = [row(BASELINE, [4] * 3), row("my_decoder", [1] * 3, None, [0.0, 0.04])]
+    path = written(tmp_path, HONEST)
+    canned(monkeypatch, Outcome(rows, 0.05, 0.001))
+    status, out, _ = raced(capsys, path, "--rounds", "1", "--quality", "0.05", "--json")
     said = json.loads(out)
-    assert status == 0 and said["place"] is not None and leaderboard.read() == []       # one round is too few
-    assert {r["name"]: r["within"] for r in said["results"]}["my_decoder"]
+    assert status == 0 and said["place"] == 1 and said["results"][1]["speed_up"] == 4
+    assert leaderboard.read() == []                                             # one round is too few
+    assert raced(capsys, path, "--rounds", "3", "--quality", "0.05", "--seed", "1")[0] == 0
+    assert leaderboard.read() == []                                             # prompts that could be known
+    assert "entered" in raced(capsys, path, "--rounds", "3", "--quality", "0.05")[1]
+    assert leaderboard.read()[0]["loss"] == 0.02
+    assert "was faster before: that run stays" in raced(capsys, path, "--rounds", "3", "--quality", "0.05")[1]
 
 
-def test_a_decoder_that_fails_is_one_line_on_the_command_line(tmp_path, capsys, board):
-    path = written(tmp_path, "def decode(model, prompt, n):\n    return prompt[:n] if False else 1 / 0\n")
-    status, _, err = raced(capsys, path, "--rounds", "1", "--only", "CALM")
-    assert status == 2 and err.count("\n") == 1
-    assert err.startswith("minilm: my_decoder.py: raised ZeroDivisionError: division by zero, line 2 (`return")
+def test_a_decoder_that_fails_is_one_line_on_the_command_line(tmp_path, capsys, board, monkeypatch):
+    why = "my_decoder.py: raised ZeroDivisionError: division by zero, line 2 (`return 1 / 0`)"
+    canned(monkeypatch, Disqualified(why))
+    status, _, err = raced(capsys, written(tmp_path, HONEST))
+    assert (status, err) == (2, f"minilm: {why}\n")

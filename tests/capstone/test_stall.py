@@ -1,4 +1,5 @@
 """Learners' decoders in a process of their own: what fails, hangs or cheats is caught, named, and harms nobody."""
+import sys
 import time
 
 import pytest
@@ -159,9 +160,43 @@ def test_more_threads_than_everyone_has_are_found(desk, course, asked):
         judged(course, desk.take(source), next(asked))
 
 
-@pytest.mark.parametrize("line", ["model.layers[1].mlp.down.weight.mul_(1.5)", "model.layers = model.layers[:2]"])
-def test_changed_weights_are_found_and_stay_the_learner_s_own(desk, course, asked, line):
-    source = HONEST.replace("    return", f"    import torch\n    with torch.no_grad(): {line}\n    return")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it takes /proc to see it from outside")
+
+
+@linux
+def test_threads_of_another_kind_show_in_the_processor_time(desk, course, asked, monkeypatch):
+    """PyTorch's count of threads says nothing about those of Python; the system's account of time does."""
+    source = ("import hashlib, threading\nfrom minilm.decoding import autoregressive\nblock = b'x' * (1 << 22)\n"
+              "def work():\n    for _ in range(40): hashlib.sha256(block).digest()\n"
+              "def decode(model, prompt, n):\n    others = [threading.Thread(target=work) for _ in range(2)]\n"
+              "    for one in others: one.start()\n    for one in others: one.join()\n"
+              "    return autoregressive(model, prompt, n)\n")
+    mine = desk.take(source)
+    assert judged(course, mine, next(asked)).made                   # not told before it has worked for a second
+    assert mine.processor > 0.1
+    monkeypatch.setattr(runners, "LEAST", 0.0)
+    monkeypatch.setattr(runners, "SHARE", 0.9 * mine.processor / mine.seconds)      # the machine may be busy: any share
+    with pytest.raises(Disqualified, match="processors on average; everyone has one"):
+        mine.run(next(asked), COUNT, 20.0)
+
+
+@linux
+def test_other_processes_are_found(desk, course, asked):
+    """Guards helpers that are not stopped with the decoder: they would run while it is not its turn."""
+    source = ("import os, time\nfrom minilm.decoding import autoregressive\ndef decode(model, prompt, n):\n"
+              "    if os.fork() == 0:\n        os.setsid()\n        time.sleep(60)\n        os._exit(0)\n"
+              "    return autoregressive(model, prompt, n)\n")
+    mine = desk.take(source)
+    try:
+        with pytest.raises(Disqualified, match="it started other processes; everyone has one"):
+            mine.run(next(asked), COUNT, 20.0)
+    finally:
+        desk.close()
+
+
+def test_changed_weights_are_found_and_stay_the_learner_s_own(desk, course, asked):
+    source = HONEST.replace("    return", "    import torch\n    with torch.no_grad(): "
+                            "model.layers[1].mlp.down.weight.mul_(1.5)\n    return")
     prompt = next(asked)
     with pytest.raises(Disqualified, match="changed the model's weights"):
         judged(course, desk.take(source), prompt)
