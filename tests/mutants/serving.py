@@ -1,5 +1,17 @@
 """Wrong versions of blocks, cache, scheduler and engine, each a single edit; their tests must reject every one."""
-from minilm.serving import beam, blocks, drafting, engine, exits, groups, paged_cache, request, scheduler
+from minilm.serving import (
+    beam,
+    blocks,
+    drafting,
+    engine,
+    exits,
+    graphs,
+    groups,
+    paged_cache,
+    request,
+    runner,
+    scheduler,
+)
 from mutants.edits import edit
 
 Table, Pool, Scheduler = blocks.BlockTable, blocks.BlockPool, scheduler.Scheduler
@@ -228,4 +240,28 @@ EXITS = [
          "min(sequence.table.length, self.scheduler.sharable(sequence))", "sequence.table.length"),
     edit("prompts' blocks for generated tokens", "check_read_again", Scheduler, "_adopt",
          "sequence.text[: self.sharable(sequence)]", "sequence.text"),
+]
+
+Recorded, Runner, Paged, Chunks = graphs.Recorded, runner.Runner, groups.Paged, groups.Chunks
+RECORDED = [
+    edit("padding writes where others' tokens are", "check_mix", Recorded, "_fill", "self.cache.scrap * size\n    host",
+         "0\n    host"),
+    edit("padded tokens write behind the text", "check_drafters", Recorded, "_fill",
+         "slots = np.where(np.arange(m) < counts, slots, self.cache.scrap * size)", "slots[:, 1:] = slots[:, :1]"),
+    edit("lengths without the new tokens", "check_mix", Recorded, "_fill", "held[:, 0] + m, 0", "held[:, 0], 0"),
+    edit("the last step's tables", "check_mix", Recorded, "_fill", "row[: len(blocks)] = blocks",
+         "row[: len(blocks)] = row[: len(blocks)] * 0 + blocks[0]"),
+    edit("positions of the first new token for all", "check_drafters", Recorded, "_fill",
+         "places = held + np.arange(m)", "places = held + 0 * np.arange(m)"),
+    edit("trees are chains", "check_drafters", Recorded, "_fill_trees", "if turn.parents is not None:", "if False:"),
+    edit("positions of a tree count its tokens", "check_drafters", Recorded, "_fill_trees",
+         "turn.table.length + depths.numpy()", "turn.table.length + np.arange(n)"),
+    edit("the last row's token for a shorter draft", "check_drafters", Runner, "_recorded",
+         "i * m + len(turn.ids) - turn.asks", "i * m + m - turn.asks"),
+    edit("another's rows", "check_hidden", Runner, "_recorded", "Rows(made, i * m,", "Rows(made, 0,"),
+    edit("sampled tokens are the largest", "check_mix", Recorded, "_run", "if self.drawn:", "if False:"),
+    edit("a chunk of another's tokens", "check_mix", groups.Group, "__init__", "count - counts", "0"),
+    edit("chunks see what comes later", "check_mix", Chunks, "attend", "causal=True", "causal=False"),
+    edit("chunks forget what was read before", "check_mix", Chunks, "__init__", "(self.held + counts)", "counts"),
+    edit("few tokens, one key short", "check_mix", Paged, "__init__", "(self.held + m)", "(self.held + m - 1)"),
 ]

@@ -166,7 +166,7 @@ def check_rejected_drafts() -> None:
             text += step.emitted
 
 
-def check_hidden() -> None:
+def check_hidden(**options) -> None:
     """A drafter is shown the text so far, and the state that chose its last token, also after a recompute."""
     def look(text, limit):
         return Draft(plain(text, min(2, limit)))
@@ -177,7 +177,8 @@ def check_hidden() -> None:
             return super().propose(text, limit, hidden, *rest)
 
     for guess in (look, half_right, tree):
-        _, steps = serve(GREEDY, 1, spare=0, block_size=4, proposer=Looking(guess), max_batch_tokens=24)
+        _, steps = serve(GREEDY, 1, spare=0, block_size=4, proposer=Looking(guess), max_batch_tokens=24,
+                         **options)
         assert events(steps)["preempt"]
 
 

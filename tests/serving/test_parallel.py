@@ -121,7 +121,7 @@ def test_what_divides_is_left_alone():
     ("leave", 0, "rank 0 of 2 waited more than 3 seconds for the others"),
 ])
 def test_a_rank_that_fails_ends_the_run_with_one_error(how, rank, message, tmp_path):
-    """Not the error of those who waited for it, nor a hang until the timeout, here 3 seconds and by default 60."""
+    """Not the error of those who waited for it, nor a hang until the timeout, here 3 seconds and by default 300."""
     note = tmp_path / "when"
     with pytest.raises(RankError, match=message) as caught:
         run(rank_work.fail, 2, how, note=str(note), timeout=3.0 if how == "leave" else 600.0)

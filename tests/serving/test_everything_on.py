@@ -1,0 +1,142 @@
+"""All at once: recorded passes of fixed size, kernels, chunks, prefixes, preemption, trees, drafters; the same texts.
+
+In float64 the kernels' references stand in for them, so that what is left to differ is what the engine does: how steps
+are packed, padded and told apart. With the kernels themselves, by Triton's interpreter, it is float32 and little; on a
+GPU it is a trained model, and whoever leaves the text does so where two tokens are as good as equal.
+"""
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+from core_helpers import one_thread, tiny_model  # noqa: F401
+from mutants import serving as mutants
+from serving_helpers import GREEDY, MIX, events, serve
+from test_engine import DRAFTERS, check_hidden
+
+import minilm
+from minilm.bench.captured import divergences
+from minilm.decoding import autoregressive
+from minilm.decoding.proposers import DraftModel, PromptLookup, SelfSpeculative
+from minilm.kernels import reference
+from minilm.kernels.decode_layers import DecodeLayers
+from minilm.sampling import Sampling, draw
+from minilm.serving import Engine, checks, graphs, groups
+
+
+def sample(logits, temperature, top_k, top_p, uniforms):
+    """What the sampler's kernel draws, a row at a time."""
+    rows = zip(logits, temperature.tolist(), top_k.tolist(), top_p.tolist(), uniforms.tolist(), strict=True)
+    return torch.tensor([draw(Sampling(t, int(k), p).probs(row), u) for row, t, k, p, u in rows])
+
+
+def flash_attention(q, k, v, *, causal, lengths):
+    return reference.attention(q, k, v, causal=causal, lengths=lengths)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """An engine with kernels=True takes all its new ways, in float64."""
+    stand_in(monkeypatch)
+
+
+def stand_in(monkeypatch) -> None:
+    monkeypatch.setattr(checks, "kernels_fit", lambda model: True)
+    monkeypatch.setattr(DecodeLayers, "fits", staticmethod(lambda model: False))
+    monkeypatch.setattr(graphs, "paged_attention", reference.paged_attention)
+    monkeypatch.setattr(groups, "kernels", SimpleNamespace(paged_attention=reference.paged_attention,
+                                                           flash_attention=flash_attention))
+    monkeypatch.setattr(groups, "FEW", 3)
+    monkeypatch.setattr(groups, "SHORTEST", 4)
+    monkeypatch.setattr(graphs, "LEAST_REACH", 4)
+    monkeypatch.setattr("minilm.kernels.sampler.sample", sample)
+
+
+def check_mix() -> None:
+    """Requests of all kinds, samples and beams among them: every way of making room, chunks, prefixes."""
+    happened = events([])
+    for seed, (size, chunk, kind) in enumerate(((4, 64, "recompute"), (1, 23, "swap"), (16, 9, "recompute"))):
+        engine, steps = serve(MIX, seed, spare=seed, block_size=size, max_batch_tokens=chunk, preemption=kind,
+                              prefix_caching=seed != 1, kernels=True)
+        happened += events(steps)
+        assert len({key[0] for key in engine.runner.graphs.passes}) >= 3, "one size for all"
+    assert happened["preempt"] and happened["swap in"] and happened["fork"] and happened["copy"]
+
+
+def check_drafters(names=("tree", "half right", "draft model", "self-speculation")) -> None:
+    """Ragged drafts, chains and trees, in recorded passes."""
+    for seed, name in enumerate(names):
+        engine, _ = serve(GREEDY, seed, spare=seed % 3, block_size=(4, 16, 1)[seed % 3], proposer=DRAFTERS[name](),
+                          preemption=("recompute", "swap")[seed % 2], max_batch_tokens=(64, 31)[seed % 2], kernels=True)
+        assert name not in ("tree", "half right") or max(key[1] for key in engine.runner.graphs.passes) > 1
+
+
+CHECKS = {"check_mix": check_mix, "check_drafters": check_drafters,
+          "check_hidden": lambda: check_hidden(kernels=True)}
+
+
+@pytest.mark.parametrize("check", ["check_mix", "check_hidden"])
+def test_check_holds(recorded, check):
+    """Guards what packing and padding may spoil."""
+    CHECKS[check]()
+
+
+@pytest.mark.parametrize("name", DRAFTERS)
+def test_every_drafter(recorded, name):
+    """Guards drafts in passes of fixed size."""
+    check_drafters([name])
+
+
+def test_wide_batches(recorded, monkeypatch):
+    """Guards steps of more rows than a recorded pass takes: they go the other way, with the same tokens."""
+    monkeypatch.setattr(graphs, "MOST_ROWS", 8)
+    engine, _ = serve(GREEDY, 0, block_size=4, kernels=True, proposer=DRAFTERS["half right"]())
+    assert max(key[0] * key[1] for key in engine.runner.graphs.passes) <= 8
+
+
+@pytest.mark.parametrize("mutant", mutants.RECORDED, ids=str)
+def test_mutant_is_rejected(mutant, monkeypatch):
+    """Guards checks that let wrong passes through."""
+    stand_in(monkeypatch)
+    mutant.apply(monkeypatch)
+    with pytest.raises((AssertionError, ValueError, IndexError, RuntimeError, TypeError, KeyError)):
+        CHECKS[mutant.check]()
+
+
+# --- the kernels themselves ---
+
+def test_by_the_interpreter(monkeypatch):
+    """Guards kernels that are called with something else than what their references were: the fused layers, a chunk
+    behind a cached prefix, a few tokens of a prompt."""
+    monkeypatch.setattr(groups, "FEW", 3)
+    model = tiny_model(seed=2, num_layers=1, width=64, num_heads=2, num_kv_heads=1, head_size=32, mlp_width=64,
+                       vocab_size=96, max_positions=64, tie_embeddings=False)
+    engine = Engine(model, num_blocks=12, block_size=8, kernels=True, max_batch_tokens=8)
+    assert engine.runner.graphs.layers is not None
+    asks = [(random.Random(0).choices(range(96), k=12), 3), ([5, 6], 3)]
+    for prompt, new in asks:
+        engine.add(prompt, new)
+    assert [made.tokens for made in engine.run().values()] == [autoregressive(model, *ask).tokens for ask in asks]
+    assert {key[:2] for key in engine.runner.graphs.passes} == {(2, 1)}
+
+
+# --- on a GPU ---
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["plain", "prompt lookup", "self-speculation", "draft model"])
+def test_on_a_gpu(name):
+    """Guards graphs and kernels on the real thing: texts leave the eager model's only at near ties, and few do."""
+    with torch.no_grad():
+        model, tokenizer = minilm.load("minilm-14m", device="cuda")
+        draft, _ = minilm.load("minilm-1m", device="cuda")
+        proposer = {"plain": None, "prompt lookup": PromptLookup(4, 2), "self-speculation": SelfSpeculative(6, 3),
+                    "draft model": DraftModel(draft, 3)}[name]
+        prompts = tokenizer.chat_batch([f"Tell me about the number {i}." for i in range(12)])
+        base = [autoregressive(model, prompt, 40).tokens for prompt in prompts]
+        engine = Engine(model, proposer=proposer, max_batch_tokens=128, num_blocks=80, preemption="swap")
+        for prompt in prompts:
+            engine.add(prompt, 40)
+        texts = [made.tokens for made in engine.run().values()]
+        left = divergences(model, prompts, base, texts)
+    assert len(left) <= 2 and all(one["margin"] is not None and abs(one["margin"]) < 2e-3 for one in left), left
