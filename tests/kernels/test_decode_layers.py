@@ -9,23 +9,29 @@ from kernel_helpers import DEVICE, TOLERANCE, the_tests_of
 from mutants import kernels_step as mutants
 
 from minilm.cache import KVCache
-from minilm.kernels import decode_layers
+from minilm.kernels import decode_layers, step_attention
 from minilm.kernels.decode_layers import Tile
 from minilm.model import GPT
 
 SMALL = {"seed": 1, "vocab_size": 40, "width": 48, "num_heads": 2, "num_kv_heads": 1, "head_size": 32, "mlp_width": 40,
          "num_layers": 1, "max_positions": 64, "tie_embeddings": False, "norm_eps": 0.05}
 DEEP = SMALL | {"num_layers": 2, "width": 72, "num_heads": 3, "num_kv_heads": 3, "tie_embeddings": True}
-WIDE = SMALL | {"head_size": 64, "num_heads": 6, "num_kv_heads": 2, "mlp_width": 72, "width": 48}
+WIDE = SMALL | {"head_size": 64, "num_layers": 2, "num_heads": 6, "num_kv_heads": 2, "mlp_width": 72, "width": 48}
 BROAD = SMALL | {"head_size": 128, "num_heads": 4, "num_layers": 2}
 PLAIN, SHARED = Tile(16, 32, 32, 1, 4, 1, 0), Tile(16, 32, 16, 2, 4, 1, 0)  # small, so that there are many of all
 FEW = Tile(2, 16, 64, 1, 4, 1, 0)                           # fewer rows than tensor cores want
 
 
+@pytest.fixture(autouse=True)
+def short_tiles(monkeypatch):
+    """16 keys, so that short texts have several."""
+    monkeypatch.setattr(step_attention, "TILE_BYTES", 1)
+
+
 class Texts:
     """B texts, each with a history in blocks dealt at random; the model in float64 on the same weights is the judge."""
 
-    def __init__(self, model: GPT, judge: GPT, histories: tuple[int, ...], block_size: int, room: int = 8):
+    def __init__(self, model: GPT, judge: GPT, histories: tuple[int, ...], block_size: int, room: int = 24):
         c, self.model, self.judge, self.size = model.config, model, judge, block_size
         self.chance, B = torch.Generator().manual_seed(sum(histories)), len(histories)
         width = -(-(max(histories) + room) // block_size)
@@ -133,8 +139,8 @@ def check_tree():
 
 
 def check_half():
-    """float16, three query heads to a key-value head, splits of the attention."""
-    texts, layers = made(WIDE, (30, 0), 2, torch.float16, block_size=16, splits=2)
+    """float16, three query heads to a key-value head; 3 programs share the first text's keys, 1 has the second's."""
+    texts, layers = made(WIDE, (40, 0), 2, torch.float16, block_size=16, splits=4)
     check(texts, layers, 2)
 
 

@@ -1,9 +1,9 @@
 """Wrong versions of the kernels of a decode step: each a single edit that a check must reject."""
-from minilm.kernels import decode_layers, few_rows
+from minilm.kernels import decode_layers, few_rows, step_attention
 from mutants.kernel_edits import KernelEdit, edit_kernel
 
 ONE, FEW, ROWS, TILES = "check_one_row", "check_few_rows", "check_rows", "check_two_tiles"
-DEEP, TREE = "check_deep", "check_tree"
+DEEP, TREE, SPLIT = "check_deep", "check_tree", "check_half"
 
 
 def qkv(says: str, check: str, old: str, new: str) -> KernelEdit:
@@ -20,6 +20,10 @@ def gate_up(says: str, check: str, old: str, new: str) -> KernelEdit:
 
 def shared(says: str, check: str, old: str, new: str, kernel: str = "gate_up_kernel") -> KernelEdit:
     return KernelEdit(says, check, few_rows, kernel, old, new)
+
+
+def attend(says: str, check: str, old: str, new: str) -> KernelEdit:
+    return edit_kernel(says, check, step_attention, "attend_kernel", old, new)
 
 
 def host(says: str, check: str, old: str, new: str) -> KernelEdit:
@@ -67,4 +71,18 @@ STEP = [
     shared("the first row for all, in registers", FEW, "tl.minimum(first + r, R - 1)",
            "tl.minimum(first, R - 1)"),
     gate_up("every tile of rows is the first", TILES, "rows = tl.program_id(2) * ROWS +", "rows = 0 * ROWS +"),
+    # attention
+    attend("a key past the end", ROWS, "inside = j < length", "inside = j < length + 1"),
+    attend("all new tokens see all", DEEP, "visible = new <= token[:, None]", "visible = new < M"),
+    attend("the tree is a chain", TREE, "        if TREE:\n            visible",
+           "        if TREE and M < 0:\n            visible"),
+    attend("the first block for all", ROWS, "tables + j // PAGE", "tables + j // PAGE * 0"),
+    attend("the first text's blocks", ROWS, "tables += b * table_width", "tables += 0 * table_width"),
+    attend("values in the place of keys", ROWS, "tl.load(keys + at", "tl.load(values + at"),
+    attend("programs walk over each other's tiles", SPLIT, "length, splits * TILE)", "length, TILE)"),
+    attend("programs without keys are waited for", SPLIT, "< used - 1:", "< splits - 1:"),
+    attend("the merge leaves the last out", SPLIT, "there = (s < used)", "there = (s < used - 1)"),
+    attend("states count alike", SPLIT, "share, before = tl.exp2(lse - base[None, :])",
+           "share, before = tl.exp2(0 * lse + 0 * base[None, :])"),
+    attend("arrivals are not set back", SPLIT, "tl.store(place, 0) ", "tl.store(place, 1) "),
 ]
