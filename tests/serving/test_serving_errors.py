@@ -1,4 +1,6 @@
 """What the engine refuses: each mistake has one clear error, told at once, and nothing is spoilt by it."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from core_helpers import assert_clear_error, error_of, one_thread, tiny_model  # noqa: F401
@@ -6,7 +8,7 @@ from serving_helpers import WARM, check_empty
 from spec_helpers import TARGET, plain
 
 from minilm.decoding.proposers import DraftModel, PromptLookup, SelfSpeculative
-from minilm.serving import Engine
+from minilm.serving import Engine, memory
 
 
 def small(**options) -> Engine:
@@ -80,6 +82,8 @@ def asked_too_early() -> None:
     (lambda: small().cancel([0]), KeyError, "there is no request [0]"),
     (lambda: small(prefix_caching="no"), TypeError, "prefix_caching is True or False; it is 'no'"),
     (lambda: small(num_blocks=10**12), ValueError, "1,000,000,000,000 blocks of 4 tokens take"),
+    (lambda: Engine(TARGET), ValueError, "num_blocks is needed on a cpu: how many blocks of 16 tokens"),
+    (lambda: small(kernels=True), ValueError, "the kernels cannot serve this model here: they need CUDA"),
     (asked_too_early, ValueError, "request 0 is not done: call step() or run() until it is"),
     (cancelled_twice, ValueError, "request 0 is done already"),
     (done_and_cancelled, ValueError, "request 0 is done already"),
@@ -105,3 +109,24 @@ def test_a_refused_request_leaves_nothing():
         assert error_of(lambda bad=bad: engine.add(**{"prompt": [1], "max_new_tokens": 4, **bad})) is not None
     assert engine.add([1], 4) == 0 and engine.run()[0].tokens == plain([1], 4)
     check_empty(engine)
+
+
+def on_a_gpu(free: int, monkeypatch, reserved: int = 0) -> SimpleNamespace:
+    """As much of a model as asking for memory takes, on a GPU with `free` bytes left."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**36))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    return SimpleNamespace(config=TARGET.config, dtype=torch.float32, device=torch.device("cuda"))
+
+
+def test_memory_of_a_gpu(monkeypatch):
+    """Guards a start that ends in the allocator's words: as many blocks as fit, or one error with all numbers."""
+    block = memory.block_bytes(on_a_gpu(0, monkeypatch), 16)
+    needed = memory.pass_bytes(on_a_gpu(0, monkeypatch), 512)
+    assert memory.blocks_that_fit(on_a_gpu(needed + 100 * block, monkeypatch), 16, 512) == 90
+    assert memory.blocks_that_fit(on_a_gpu(needed, monkeypatch, reserved=100 * block), 16, 512) == 90
+    assert_clear_error(lambda: memory.blocks_that_fit(on_a_gpu(needed + block, monkeypatch), 16, 512), ValueError,
+                       "not even one block fits")
+    memory.check_memory(on_a_gpu(10 * block, monkeypatch), 10, 16)
+    assert_clear_error(lambda: memory.check_memory(on_a_gpu(10 * block, monkeypatch), 11, 16), ValueError,
+                       "free: at most 10 would fit")
