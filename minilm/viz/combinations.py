@@ -135,8 +135,8 @@ def pair(measured: dict, a: str, b: str) -> str:
                                                                          theme.BLUE, True)]
         return html.card(_bars(bars), title=f"{a}: {_binds(found)}")
     if found["reason"] is not None:
-        return html.card(f'<div style="font:13px/1.5 {theme.FONT};min-height:150px">not run: {escape(found["reason"])}</div>',
-                         title=f"{a} with {b}")
+        why = f'<div style="font:13px/1.5 {theme.FONT};min-height:150px">not run: {escape(found["reason"])}</div>'
+        return html.card(why, title=f"{a} with {b}")
     one, other = alone(measured, a), alone(measured, b)
     bars = [(f"{a}, alone", one, theme.GREY, False), (f"{b}, alone", other, theme.GREY, False),
             ("if they multiplied", one * other, theme.GREY, True),

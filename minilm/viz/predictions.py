@@ -11,6 +11,7 @@ from minilm.viz.picture import Chart
 BAND = 0.2
 MARKS = {"speculation": ("o", theme.BLUE), "early exit": ("s", theme.ORANGE), "batching": ("^", theme.GREEN),
          "lookahead": ("D", theme.PURPLE)}
+OTHER = ("P", theme.VERMILLION)
 LEFT, RIGHT, TOP, BOTTOM = 56, 690, 26, 250         # the curve's plot, pixels
 
 
@@ -60,7 +61,8 @@ def _panel(ax, points: Sequence[Mapping], worst: Sequence[Mapping]) -> None:
         theme.label(ax, 1, 1, "← slow-downs, foreseen", theme.GREY, dx=4, dy=-8, fontsize=8.2)
         ax.axvline(1, color="#9A9A9A", linewidth=1, linestyle=":", zorder=1)
         ax.axhline(1, color="#9A9A9A", linewidth=1, linestyle=":", zorder=1)
-    for technique, (mark, color) in MARKS.items():
+    for technique in dict.fromkeys([*MARKS, *(point["technique"] for point in points)]):
+        mark, color = MARKS.get(technique, OTHER)
         mine = [point for point in points if point["technique"] == technique]
         if mine:
             ax.plot([p["measured"] for p in mine], [p["predicted"] for p in mine], linestyle="", marker=mark,
