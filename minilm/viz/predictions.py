@@ -123,12 +123,11 @@ def curve(speed_up: Callable[[int], float], batches: Sequence[int], chosen: int,
                           + svg.circle(at(point["batch"]), up(point["measured"]), 5, fill=theme.ORANGE,
                                        stroke=theme.DARK) + "</g>")
     x, y = at(chosen), up(values[chosen])
-    near = abs(y - 13 - up(1)) < 9                               # the dashed line would run through the words
+    pays = "pays" if values[chosen] > 1.005 else "does not pay"
     shapes += [svg.line(x, y, x, BOTTOM, color=theme.BLUE, width=1.2),
                svg.circle(x, y, 6, fill=theme.BLUE, stroke="#FFFFFF", width=1.5),
-               svg.label(x + (10 if x < RIGHT - 130 else 0), y + 17 if near else y - (13 if x < RIGHT - 130 else 30),
-                         f"× {values[chosen]:.2f}: {'pays' if values[chosen] > 1.005 else 'does not pay'}", size=12.5,
-                         bold=True, anchor="start" if x < RIGHT - 130 else "end")]
+               svg.label(RIGHT, TOP - 13, f"batch {chosen}: × {values[chosen]:.2f}: {pays}", size=13, bold=True,
+                         anchor="end")]
     key = "line: predicted" + ("; orange dots: measured" if points else "; not measured for these")
     return html.card(svg.drawing(theme.PIXELS, BOTTOM + (58 if best else 26), *shapes, title="speed-up over the batch"),
                      title=about, caption=key)
