@@ -20,6 +20,7 @@ from minilm.tokenizer import Tokenizer
 
 LEFT_OUT = ("transformers", "exit by entropy", "exit by patience", "blockwise", "recurrent draft")  # unless asked for
 LEAST_SECONDS, LONGEST_SECONDS, TIMES = 3.0, 50.0, 10   # a run's time limit: so many times the baseline's
+WARM_UP_SECONDS = 10.0  # at least, for the first answers: something may be compiled, or loaded
 REMEMBERS = 0.5         # of a fresh prompt's time, for one that came before
 
 
@@ -152,11 +153,11 @@ class _Race:
                     run = self.house.house(row.name, prompt, self.count)
                     if row.name == BASELINE:
                         self.limits[kind] = min(max(LEAST_SECONDS, TIMES * run.seconds), LONGEST_SECONDS)
-            self.learners(kind, prompt)
+            self.learners(kind, prompt, WARM_UP_SECONDS)
 
-    def learners(self, kind: str, prompt: list[int]) -> Run:
+    def learners(self, kind: str, prompt: list[int], least: float = 0.0) -> Run:
         """One answer of the learner's that keeps the rules, except that it may be wrong."""
-        run = self.mine.run(prompt, self.count, self.limits[kind])
+        run = self.mine.run(prompt, self.count, max(least, self.limits[kind]))
         tokens_of(run.made, self.mine.entry.file, self.count, self.vocabulary)
         if not run.weights:
             raise self.mine.out("it changed the model's weights; race the model as it is given")

@@ -6,7 +6,8 @@ import torch
 
 from minilm.bench.exit_losses import rouge_l
 from minilm.capstone.entry import Disqualified
-from minilm.lab.values import kind as kind_of
+from minilm.lab.remote import Remote
+from minilm.lab.values import kind
 from minilm.model import GPT
 
 ROUNDING = 1e-3         # logits: a pass over several tokens and passes over one differ by less in float32
@@ -23,6 +24,11 @@ class Verdict:
     differs_at: int | None = None
     token: int | None = None
     choice: int | None = None
+
+
+def kind_of(value: Any) -> str:
+    """What something is, also where it stayed in the other process."""
+    return f"a {value.kind}" if isinstance(value, Remote) else kind(value)
 
 
 def tokens_of(made: Any, who: str, count: int, vocab_size: int) -> list[int]:

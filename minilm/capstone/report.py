@@ -36,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(as_dict(outcome), indent=2))
     else:
         console = Console()
-        console.print(f"{args.model}, {counted(args.rounds, 'round')} of three new prompts after a warm-up, "
-                      f"{count} new tokens each, greedy, {leaderboard.bound_of(args.quality)}")
-        with Live("starting two processes and warming up …", console=console, auto_refresh=False) as live:
+        console.print(f"{args.model}, {counted(args.rounds, 'round')} of three new prompts, {count} new tokens each, "
+                      f"greedy, {leaderboard.bound_of(args.quality)}; first two processes start and warm up …")
+        with Live(console=console, auto_refresh=False) as live:
             outcome = contest(model, tokenizer, args.model, entry, **settings,
                               on_update=lambda now: live.update(table(now), refresh=True))
             live.update(table(outcome), refresh=True)

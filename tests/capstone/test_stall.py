@@ -83,10 +83,11 @@ def test_a_file_that_does_not_load_is_told_with_its_line(desk, role, source, mes
     ("return autoregressive(model, prompt, 3)", "returned 3 tokens where 8"),
     ("return prompt + autoregressive(model, prompt, max_new_tokens).tokens", "the prompt is not part of it"),
     ("return 'a fox'", "returned text"), ("pass", "returned nothing"), ("return model", "return a list of token ids"),
-    ("return lambda: 3", "return a list of token ids"), ("import torch; return torch.tensor([1])", "a tensor"),
+    ("return (token for token in prompt)", "returned a generator; return a list of token ids"),
+    ("import torch; return torch.tensor([1])", "a tensor"),
     ("return [1.5] * max_new_tokens", "as token 0; tokens are ints"),
     ("return [10**9] * max_new_tokens", "the vocabulary has"),
-    ("return [object()] * max_new_tokens", "as token 0"),
+    ("return [object()] * max_new_tokens", "returned an? object as token 0"),
     ("open('answers', 'w').write('x')", "OSError"),
 ])
 def test_what_goes_wrong_in_a_decoder_is_told_with_its_line(desk, course, asked, body, message):
