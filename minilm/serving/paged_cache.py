@@ -125,7 +125,7 @@ class PagedBatch:
         if int(self.positions.max()) >= self.cache.config.max_positions:
             raise ValueError(f"position {int(self.positions.max())} is past the model's max_positions, "
                              f"{self.cache.config.max_positions}")
-        return self.positions
+        return self.positions.to(self.cache.device)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
