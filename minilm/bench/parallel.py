@@ -82,7 +82,7 @@ def timings(mesh, name: str, of: int, rounds: int, *, batches: Sequence[int], co
         ours, theirs = models[CUT](ids).float(), whole(ids).float()
         off = {"logits_off_by": float((ours - theirs).abs().max()), "logits_spread": float(theirs.std())}
     return {"context": context, "dtype": str(whole.dtype).removeprefix("torch."), "rows": rows, "accuracy": off,
-            "all_reduce": _all_reduces(mesh, device, whole, rounds) if mesh.size() > 1 else [],
+            "all_reduce": _all_reduces(mesh, whole, rounds) if mesh.size() > 1 else [],
             "held": {kind: _bytes(model) for kind, model in models.items()}}
 
 
@@ -164,12 +164,16 @@ def _seconds(step: Callable[[], object], device: torch.device) -> float:
     return (time.perf_counter() - start) / repeats
 
 
-def _all_reduces(mesh, device: torch.device, model: GPT, rounds: int) -> list[dict]:
+def _all_reduces(mesh, model: GPT, rounds: int) -> list[dict]:
     """One number, a step's d numbers at batch 1 and 32, and a million: latency at one end, bandwidth at the other."""
-    rows = []
-    for count in (1, model.config.width, 32 * model.config.width, 1 << 20):
-        numbers = torch.zeros(count, dtype=model.dtype, device=device)
-        samples = []
+    return exchange_times(mesh, (1, model.config.width, 32 * model.config.width, 1 << 20), rounds, model.dtype)
+
+
+def exchange_times(mesh, counts: Sequence[int], rounds: int, dtype: torch.dtype = torch.float32) -> list[dict]:
+    """Seconds of all-reduces of so many numbers each: [{"bytes", "seconds": samples}], by this rank's clock."""
+    device, rows = torch.device(mesh.device_type, mesh.get_rank()), []
+    for count in counts:
+        numbers, samples = torch.zeros(count, dtype=dtype, device=device), []
         for _ in range(rounds):
             dist.barrier()
             samples.append(_seconds(lambda numbers=numbers: dist.all_reduce(numbers), device))

@@ -91,7 +91,8 @@ def check_divides(config: GPTConfig, ranks: int) -> None:
     if misfits:
         common = gcd(*sizes.values())
         fitting = [str(n) for n in range(1, common + 1) if common % n == 0]
-        raise ValueError(f"{' and '.join(misfits)} cannot be dealt evenly to {ranks} ranks; this model can be cut over "
+        named = " and ".join(filter(None, (", ".join(misfits[:-1]), misfits[-1])))
+        raise ValueError(f"{named} cannot be dealt evenly to {ranks} ranks; this model can be cut over "
                          f"{' or '.join(fitting)}")
 
 

@@ -38,13 +38,14 @@ class RankError(RuntimeError):
         self.rank = rank
 
 
-def run(function: Callable, ranks: int, *args: Any, backend: str = "gloo", timeout: float = 60.0, **kwargs: Any) -> Any:
+def run(function: Callable, ranks: int, *args: Any, backend: str = "gloo", timeout: float = 300.0, **kwargs: Any) -> Any:
     """function(mesh, *args, **kwargs) in `ranks` processes at once; what rank 0 returned.
 
     function: from a module, since each process imports it anew; not from a notebook's cell. Arguments and result are
     copied between processes, so give a model's name rather than the model.
     backend: "gloo", on the CPU, with the threads of this process shared out; or "nccl", a GPU for each rank.
-    timeout: seconds after which a rank that waits for the others in one exchange gives up.
+    timeout: seconds after which a rank that waits for the others in one exchange gives up. A rank that dies or raises
+    is seen at once, whatever the timeout.
     Raises ValueError for what can't start, and RankError, with all processes ended, when a rank raises or dies.
     """
     work = _check(function, ranks, backend, timeout, args, kwargs)
