@@ -34,7 +34,7 @@ def size_for(least: int) -> int:
 
 def width_for(tokens: int) -> int:
     """How wide the pass for so many tokens is: finer steps than `size_for`'s where a step is a lot of work."""
-    return size_for(tokens) if tokens <= 64 else -(-tokens // 32) * 32
+    return size_for(tokens) if tokens <= 64 else -(-tokens // 16) * 16
 
 
 class StaticCache(KVCache):

@@ -196,7 +196,7 @@ def test_sizes():
     """Padding never passes half of what is padded, and a size is its own size."""
     assert [size_for(n) for n in (1, 2, 3, 5, 7, 9, 13, 17, 49, 65, 97)] == [1, 2, 3, 6, 8, 12, 16, 24, 64, 96, 128]
     assert all(n <= size_for(n) <= 1.5 * n and size_for(size_for(n)) == size_for(n) for n in range(1, 3000))
-    assert [width_for(n) for n in (5, 64, 65, 97, 129, 160, WIDEST)] == [6, 64, 96, 128, 160, 160, WIDEST]
+    assert [width_for(n) for n in (5, 64, 65, 97, 129, 160, WIDEST)] == [6, 64, 80, 112, 144, 160, WIDEST]
     assert all(n <= width_for(n) <= min(1.5 * n, WIDEST) for n in range(1, WIDEST + 1))
 
 
