@@ -105,7 +105,8 @@ def _measured(ax, measured: dict, found: dict, row: int, column: int, diagonal: 
     ink = theme.ink(color)
     ax.text(column + 0.5, row + 0.4, f"{sign}{speed:.2f}", ha="center", va="center", fontsize=10.5, color=ink,
             fontweight="bold")
-    ax.text(column + 0.5, row + 0.74, f"model {found['predicted']:.2f}", ha="center", va="center", fontsize=7.4,
+    said = "no model" if found["predicted"] is None else f"model {found['predicted']:.2f}"
+    ax.text(column + 0.5, row + 0.74, said, ha="center", va="center", fontsize=7.4,
             color=ink)
 
 
@@ -130,25 +131,27 @@ def hurting(measured: dict) -> list[tuple[str, str, float, float]]:
 def pair(measured: dict, a: str, b: str) -> str:
     """Bars for one pair: each alone, what their product would be, what the model said, what was measured."""
     found = cell(measured, a, b)
+    said = [] if found["predicted"] is None else [("the model said", found["predicted"], theme.BLUE, True)]
     if a == b:
-        bars = [(f"{a}, alone", found["speed_up"], theme.BLUE, False), ("the model said", found["predicted"],
-                                                                         theme.BLUE, True)]
-        return html.card(_bars(bars), title=f"{a}: {_binds(found)}")
+        return html.card(_bars([*said, (f"{a}, alone", found["speed_up"], theme.BLUE, False)]),
+                         title=f"{a}{_binds(found)}")
     if found["reason"] is not None:
         why = f'<div style="font:13px/1.5 {theme.FONT};min-height:150px">not run: {escape(found["reason"])}</div>'
         return html.card(why, title=f"{a} with {b}")
     one, other = alone(measured, a), alone(measured, b)
     bars = [(f"{a}, alone", one, theme.GREY, False), (f"{b}, alone", other, theme.GREY, False),
             ("if they multiplied", one * other, theme.GREY, True),
-            ("the model said", found["predicted"], theme.BLUE, True),
-            ("together, measured", found["speed_up"], theme.BLUE, False)]
-    return html.card(_bars(bars), title=f"{a} with {b}: {SIGNS[verdict(measured, a, b)]} ({_binds(found)})")
+            *said, ("together, measured", found["speed_up"], theme.BLUE, False)]
+    return html.card(_bars(bars), title=f"{a} with {b}: {SIGNS[verdict(measured, a, b)]}{_binds(found)}")
 
 
 def _binds(found: dict) -> str:
+    """What sets the pace of a pass, in words, if the model knows."""
+    if found["binds"] is None:
+        return ""
     said = {"weights": "reading the weights", "KV": "reading keys and values", "FLOPs": "arithmetic",
             "launches": "starting operations"}.get(found["binds"], str(found["binds"]))
-    return f"{said} sets the pace"
+    return f"; {said} sets the pace"
 
 
 def _bars(bars: Sequence[tuple[str, float, str, bool]]) -> str:

@@ -168,8 +168,9 @@ def _words(life: Sequence[Moment], step: int) -> str:
     given, drafts = len(moment.passed.emitted), len(moment.drafted)
     if not drafts:
         return f"feeds its last token and gets one more; nothing was drafted.{end}"
-    right = "all accepted" if moment.kept == drafts else f"{moment.kept} accepted"
-    return f"{counted(drafts, 'draft')} checked in one pass, {right}: {counted(given, 'token')} at once.{end}"
+    right = "all accepted" if moment.kept == drafts else f"{moment.kept or 'none'} accepted"
+    at_once = " at once" * (given > 1)
+    return f"{counted(drafts, 'draft')} checked in one pass, {right}: {counted(given, 'token')}{at_once}.{end}"
 
 
 def _tokens(life: Sequence[Moment], step: int, tokenizer, prompt: list[int], new: list[int]) -> str:

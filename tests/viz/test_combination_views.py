@@ -118,7 +118,7 @@ def cell(a, b, speed_up, predicted=1.0, reason=None):
 
 
 MEASURED = {"model": "m", "dtype": "float32", "machine": {"processor": "cpu"}, "techniques": ["x", "y", "z", "w"],
-            "cells": [cell("x", "x", 2.0), cell("y", "y", 3.0), cell("z", "z", 1.2), cell("w", "w", 0.8),
+            "cells": [cell("x", "x", 2.0), cell("y", "y", 3.0), cell("z", "z", 1.2), cell("w", "w", 0.8, None),
                       cell("x", "y", 5.9), cell("x", "z", 1.8), cell("y", "z", 3.3), cell("x", "w", 2.03),
                       cell("y", "w", None, None, "they <refuse>"), cell("z", "w", None, None, "they <refuse>")]}
 
@@ -142,7 +142,9 @@ def test_heat_map_and_pairs():
     both = combinations.pair(MEASURED, "y", "x")
     assert "6.00" in both and "5.90" in both and "× multiplies" in both
     assert "they &lt;refuse&gt;" in combinations.pair(MEASURED, "w", "z")
-    assert "alone" in combinations.pair(MEASURED, "x", "x")
+    single = combinations.pair(MEASURED, "x", "x")
+    assert "alone" in single and "the model said" in single
+    assert "no model" in said and "the model said" not in combinations.pair(MEASURED, "w", "w")
 
 
 def point(measured, predicted, technique="speculation", batch=8):
