@@ -31,8 +31,7 @@ def begin(weight, which, start, LENGTH: tl.constexpr, COLUMNS: tl.constexpr, AHE
     What is asked for comes into the L2 cache, and the threads share the asking: 16 bytes at least for each.
     """
     if OVERLAP:
-        if OVERLAP == 1:
-            gdc_launch_dependents()
+        gdc_launch_dependents()
         if AHEAD:
             PIECES: tl.constexpr = num_threads() // COLUMNS
             SIZE: tl.constexpr = AHEAD // PIECES

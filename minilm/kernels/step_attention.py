@@ -15,16 +15,19 @@ from minilm.kernels.few_rows import gdc_launch_dependents, gdc_wait
 from minilm.kernels.split_kv import output_row, take_in, tree_bits
 
 TILE_BYTES = 16384                      # of keys; as many of values
+LEAST = 4                               # tiles for each program, where several share a head's keys: merging costs
 
 
 @triton.jit(do_not_specialize=["splits", "table_width", "tree_row", "tree_token", "tree_other"])
 def attend_kernel(q, keys, values, out, states, lses, arrivals, tables, lengths, tree, scale, splits, table_width,
                   tree_row, tree_token, tree_other, M: tl.constexpr, GROUP: tl.constexpr, K: tl.constexpr,
                   D: tl.constexpr, ROWS: tl.constexpr, SOME: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr,
-                  PAGE: tl.constexpr, TREE: tl.constexpr, PLACE: tl.constexpr, OVERLAP: tl.constexpr):
-    """Query rows of one key-value head of one sequence over every splits-th tile of its keys; see `split_kv`.
+                  LEAST: tl.constexpr, PAGE: tl.constexpr, TREE: tl.constexpr, PLACE: tl.constexpr,
+                  OVERLAP: tl.constexpr):
+    """Query rows of one key-value head of one sequence over some of the tiles of its keys; see `split_kv`.
 
-    SOME: rows that the merge holds, CHUNK splits of them at a time.
+    At most `splits` programs share these, LEAST tiles or more for each. SOME: rows that the merge holds, CHUNK splits
+    of them at a time.
     """
     R: tl.constexpr = M * GROUP
     BLOCKS: tl.constexpr = (R + ROWS - 1) // ROWS
@@ -34,8 +37,8 @@ def attend_kernel(q, keys, values, out, states, lses, arrivals, tables, lengths,
         gdc_launch_dependents()
         gdc_wait()
     length = tl.load(lengths + b).to(tl.int32)
-    used = tl.minimum(tl.cdiv(length, TILE), splits)        # the others have no keys
-    if split >= tl.maximum(used, 1):
+    used = tl.minimum(tl.maximum(tl.cdiv(length, TILE * LEAST), 1), splits)
+    if split >= used:
         return
     r, d = block * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
     token, real = r // GROUP, r < R
@@ -48,7 +51,7 @@ def attend_kernel(q, keys, values, out, states, lses, arrivals, tables, lengths,
     top = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, D], tl.float32)
-    for start in range(split * TILE, length, splits * TILE):
+    for start in range(split * TILE, length, used * TILE):
         j = start + tl.arange(0, TILE)
         inside = j < length
         page = tl.load(tables + j // PAGE, mask=inside, other=0).to(PLACE)
@@ -66,7 +69,7 @@ def attend_kernel(q, keys, values, out, states, lses, arrivals, tables, lengths,
 
     some = tl.where(total > 0, total, 1.0)
     acc = acc / some[:, None]                               # zeros where no key was seen
-    if used <= 1:
+    if used == 1:
         to = out + output_row(b, head, K, r, M, GROUP)[:, None] * D + d[None, :]
         tl.store(to, acc.to(out.dtype.element_ty), mask=real[:, None])
         return
@@ -115,15 +118,15 @@ class StepAttention:
         tile = max(16, TILE_BYTES // (D * q.element_size()))
         groups = K * triton.cdiv(rows, held)
         fill = num_splits or max(1, processors(q.device) // (B * groups))
-        self.splits = min(fill, triton.cdiv(width * page, tile))
+        self.splits = min(fill, triton.cdiv(width * page, tile * LEAST))
         self.grid, self.arrivals, self.overlap = (groups, self.splits, B), arrivals, overlap
         self.states = torch.empty(B, K, self.splits, rows, D, dtype=torch.float32, device=q.device)
         self.lses = torch.empty(B, K, self.splits, rows, dtype=torch.float32, device=q.device)
         self.scale, self.width = math.log2(math.e) / math.sqrt(D), width
         self.constants = dict(
             M=len(q) // B, GROUP=H // K, K=K, D=D, ROWS=held, SOME=some, CHUNK=max(1, 8192 // (some * D)), TILE=tile,
-            PAGE=page, PLACE=tl.int64 if pool.numel() >= 2**31 else tl.int32, OVERLAP=bool(overlap), num_warps=4,
-            num_stages=2)
+            LEAST=LEAST, PAGE=page, PLACE=tl.int64 if pool.numel() >= 2**31 else tl.int32, OVERLAP=bool(overlap),
+            num_warps=4, num_stages=2)
 
     @staticmethod
     def counters(most_rows: int, num_heads: int, num_kv_heads: int) -> int:

@@ -24,8 +24,9 @@ FEW = Tile(2, 16, 64, 1, 4, 1, 0)                           # fewer rows than te
 
 @pytest.fixture(autouse=True)
 def short_tiles(monkeypatch):
-    """16 keys, so that short texts have several."""
+    """16 keys, and one tile is enough for a program, so that short texts have several."""
     monkeypatch.setattr(step_attention, "TILE_BYTES", 1)
+    monkeypatch.setattr(step_attention, "LEAST", 1)
 
 
 class Texts:

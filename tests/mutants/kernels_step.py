@@ -79,7 +79,7 @@ STEP = [
     attend("the first block for all", ROWS, "tables + j // PAGE", "tables + j // PAGE * 0"),
     attend("the first text's blocks", ROWS, "tables += b * table_width", "tables += 0 * table_width"),
     attend("values in the place of keys", ROWS, "tl.load(keys + at", "tl.load(values + at"),
-    attend("programs walk over each other's tiles", SPLIT, "length, splits * TILE)", "length, TILE)"),
+    attend("programs walk over each other's tiles", SPLIT, "length, used * TILE)", "length, TILE)"),
     attend("programs without keys are waited for", SPLIT, "< used - 1:", "< splits - 1:"),
     attend("the merge leaves the last out", SPLIT, "there = (s < used)", "there = (s < used - 1)"),
     attend("states count alike", SPLIT, "share, before = tl.exp2(lse - base[None, :])",
