@@ -95,7 +95,17 @@ def facts(got: Any, want: Any, given: str = "") -> list[tuple[str, str]]:
     """Label and text pairs for display."""
     lines = [("input", given)] if given else []
     lines += [("got", show(got)), ("expected", show(want))]
-    alike = is_tensor(got) and is_tensor(want) or is_array(got) and is_array(want)
-    if alike and got.shape == want.shape and 0 not in want.shape and "of shape" in show(want):
-        lines.append(("where", where(got, want)))
+    for name, left, right in _pairs(got, want):
+        alike = is_tensor(left) and is_tensor(right) or is_array(left) and is_array(right)
+        if alike and left.shape == right.shape and 0 not in right.shape and "of shape" in show(right) and (
+                not name or difference(left, right) is not None):
+            lines.append(("where", name + where(left, right)))
+            break
     return lines
+
+
+def _pairs(got: Any, want: Any) -> list[tuple[str, Any, Any]]:
+    """What came and what should have; of two tuples item by item, with the item's number."""
+    if isinstance(want, tuple) and isinstance(got, (list, tuple)):
+        return [(f"item {i}, ", left, right) for i, (left, right) in enumerate(zip(got, want, strict=False))]
+    return [("", got, want)]

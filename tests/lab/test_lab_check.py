@@ -10,6 +10,7 @@ import torch
 
 from minilm.lab import check, hint, progress, record, workshop
 from minilm.lab.exercise import Exercise, LabError, agree, expect, registering
+from minilm.lab.expect import facts
 from minilm.lab.result import CheckFailed
 from minilm.lab.steady import CheckTimeout, time_limit
 from minilm.lab.trial import Answer, LearnerError, argument_names
@@ -46,6 +47,14 @@ def test_larger_cases_tell_mistakes_apart():
     """x = [2] is the smallest case, and there x * x = x + 2 = 2 * x: the blame must wait for a case that tells."""
     assert "squaring" in check("99.1", lambda x: x * x).mistake
     assert "adding two" in check("99.1", lambda x: x + 2).mistake
+
+
+def test_where_tells_of_a_tuples_first_wrong_item():
+    """Guards "got tensor of shape (9, 9), expected tensor of shape (9, 9)" as all that is said."""
+    right = torch.zeros(9, 9)
+    lines = dict(facts((right, right + (torch.arange(81) == 40).view(9, 9)), (right, right)))
+    assert lines["where"] == "item 1, furthest at [4, 4]: got 1, expected 0"
+    assert dict(facts(right + 1, right))["where"].startswith("furthest at [0, 0]")
 
 
 def test_stub_reads_not_attempted_and_is_not_a_try():
