@@ -1,132 +1,23 @@
-"""What a technique should bring, before anyone runs it: seconds from bytes, FLOPs and launches, on measured ceilings.
+"""What a technique should bring, before anyone runs it: so many passes for so many tokens, on measured ceilings.
 
-A pass is a sum of parts (the layers' matrices, the head's, attention), and a part takes
-max(bytes / bandwidth, FLOPs / matrix rate) + launches · the floor of one launch: the roofline (Williams et al. 2009)
-with what it leaves out, the time to get anything going at all. A technique is how many such passes make how many
-tokens. Three ceilings of a machine go in (see `ceilings`); no time of any model does, or it would predict itself.
+A pass costs what `paper` says: reading or multiplying, whichever is longer, and launching. A technique is how many such
+passes make how many tokens. Only ceilings of a machine go in (see `ceilings`); no pass's time does, or it would predict
+itself.
 
 Letters as elsewhere: B batch, m tokens fed for each text (1 decodes, γ + 1 verify), S context held, α acceptance, γ
 drafts, c cost of a draft pass in target passes.
 """
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from minilm.bench.cost import head_weights, kv_bytes_per_token, layer_weights
+from minilm.bench.cost import layer_weights
+from minilm.bench.paper import FLOPS, KV, LAUNCHES, WEIGHTS, Launches, Machine, Model, Part, Work
 from minilm.checks import check_count
 from minilm.decoding.speedup import expected_of_best, expected_tokens, lookahead_tokens, step_compression
-from minilm.model import GPTConfig
 
-WEIGHTS, KV, FLOPS, LAUNCHES = "weights", "KV", "FLOPs", "launches"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Three measured ceilings: bytes/s of reading, FLOP/s of matrix products, seconds of the least operation."""
-
-    bytes_per_second: float
-    flops_per_second: float
-    launch_seconds: float
-
-    def __post_init__(self):
-        if not (self.bytes_per_second > 0 and self.flops_per_second > 0 and self.launch_seconds >= 0):
-            raise ValueError(f"a machine needs rates above 0 and launches of 0 seconds or more; got {self}")
-
-
-@dataclass(frozen=True)
-class Launches:
-    """Operations started by a pass: in each layer, beside the layers, and in a vocabulary product. They are counted."""
-
-    per_layer: float = 0.0
-    once: float = 0.0
-    head: float = 0.0
-
-
-@dataclass(frozen=True)
-class Part:
-    """Work whose reading and multiplying overlap. reads: what its bytes are, WEIGHTS or KV."""
-
-    reads: str
-    bytes: float
-    flops: float
-    launches: float = 0.0
-
-    def seconds(self, machine: Machine) -> float:
-        return (max(self.bytes / machine.bytes_per_second, self.flops / machine.flops_per_second)
-                + self.launches * machine.launch_seconds)
-
-
-@dataclass(frozen=True)
-class Work:
-    """Parts that run one after the other. Works add up; a number times a work is that many of it."""
-
-    parts: tuple[Part, ...] = ()
-
-    def __add__(self, other: "Work") -> "Work":
-        return Work(self.parts + other.parts)
-
-    def __rmul__(self, times: float) -> "Work":
-        return Work(tuple(Part(p.reads, times * p.bytes, times * p.flops, times * p.launches) for p in self.parts))
-
-    def seconds(self, machine: Machine) -> float:
-        return sum(part.seconds(machine) for part in self.parts)
-
-    def shares(self, machine: Machine) -> dict[str, float]:
-        """Seconds that go to reading weights, reading keys and values, multiplying, launching; they sum to `seconds`.
-
-        Of reading and multiplying, which overlap, the longer one counts.
-        """
-        found = dict.fromkeys((WEIGHTS, KV, FLOPS, LAUNCHES), 0.0)
-        for part in self.parts:
-            reading, multiplying = part.bytes / machine.bytes_per_second, part.flops / machine.flops_per_second
-            found[part.reads if reading >= multiplying else FLOPS] += max(reading, multiplying)
-            found[LAUNCHES] += part.launches * machine.launch_seconds
-        return found
-
-    def binds(self, machine: Machine) -> str:
-        """What takes most of the time."""
-        shares = self.shares(machine)
-        return max(shares, key=shares.__getitem__)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model as this page sees it: its shape, bytes of a number, and launches of a pass."""
-
-    config: GPTConfig
-    bytes_per_number: float = 2
-    launches: Launches = Launches()
-
-    def layers(self, batch: int = 1, width: int = 1, context: float = 0, count: float | None = None) -> Work:
-        """`count` layers (default: all) over `width` tokens in each of `batch` texts of `context` tokens."""
-        _check_pass(batch, width, context)
-        c, b = self.config, self.bytes_per_number
-        count = c.num_layers if count is None else count
-        if not 0 <= count <= c.num_layers:
-            raise ValueError(f"the model has {c.num_layers} layers; {count} were asked for")
-        share, rows = count / c.num_layers, batch * width
-        numbers = share * layer_weights(c)
-        seen = width * context + width * (width + 1) / 2                       # new token i sees i new ones
-        return Work((
-            Part(WEIGHTS, b * numbers, 2 * rows * numbers, count * self.launches.per_layer),
-            Part(KV, share * batch * kv_bytes_per_token(c, b) * (context + 2 * width),
-                 4 * batch * count * c.num_heads * c.head_size * seen)))
-
-    def head(self, rows: int = 1) -> Work:
-        """The vocabulary product of `rows` states; its logits are written and read again."""
-        numbers = head_weights(self.config)
-        logits = 2 * rows * self.config.vocab_size
-        return Work((Part(WEIGHTS, self.bytes_per_number * (numbers + logits), 2 * rows * numbers,
-                          self.launches.head),))
-
-    def forward(self, batch: int = 1, width: int = 1, context: float = 0, heads: int | None = None) -> Work:
-        """A whole pass. heads: rows that get logits (default: all)."""
-        once = Work((Part(WEIGHTS, 0.0, 0.0, self.launches.once),))
-        return self.layers(batch, width, context) + self.head(batch * width if heads is None else heads) + once
-
-    def cut(self, layers: int) -> "Model":
-        """Its first `layers` layers as a model."""
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, num_layers=layers))
+__all__ = ["FLOPS", "KV", "LAUNCHES", "WEIGHTS", "Launches", "Machine", "Model", "Part", "Rounds", "Work",
+           "autoregressive", "break_even", "early_exit", "lookahead", "self_speculation", "speculation", "speed_up",
+           "tree"]
 
 
 @dataclass(frozen=True)
@@ -225,8 +116,9 @@ def early_exit(target: Model, leaving: Sequence[float], checked: Sequence[int], 
         anyone, rows = 1 - (1 - there) ** batch, batch * there                  # chance that any is left; how many
         work += Work(tuple(_fewer(part, anyone, rows / batch) for part in target.layers(batch, 1, context, 1).parts))
         gone = batch - rows
-        work += Work((Part(WEIGHTS, (1 - (1 - gone / batch) ** batch) * kv_share * per_layer * target.bytes_per_number,
-                           2 * gone * kv_share * per_layer),))
+        anyone_left = 1 - (1 - gone / batch) ** batch
+        work += Work((Part(WEIGHTS, anyone_left * kv_share * per_layer * target.bytes_per_number,
+                           2 * gone * kv_share * per_layer, 0.0, gone),))
         if layer in checked:
             work += anyone * target.head(max(1, round(rows)))
         there -= leaving[layer - 1]
@@ -250,11 +142,4 @@ def break_even(target: Model, draft: Model | None, gamma: int, machine: Machine,
 def _fewer(part: Part, weights: float, rows: float) -> Part:
     """A part that is needed with chance `weights` and for a share `rows` of the batch."""
     return Part(part.reads, part.bytes * (weights if part.reads == WEIGHTS else rows), part.flops * rows,
-                part.launches * weights)
-
-
-def _check_pass(batch: int, width: int, context: float) -> None:
-    check_count("batch", batch, 1)
-    check_count("width", width, 1)
-    if not context >= 0:
-        raise ValueError(f"context is a number of tokens held, 0 or more; it is {context}")
+                part.launches * weights, part.rows * rows)

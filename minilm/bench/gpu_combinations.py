@@ -1,9 +1,11 @@
 """Predicted beside measured at real size: speculation, early exit, batching and their pairs on a GPU, random weights.
 
 Measured are steps (see `big_steps`); a technique is so many of them for so many tokens, at a stated acceptance or rate
-of leaving. Predicted are the same steps from three ceilings, measured in the same run: a copy's bytes/s, the matrix
-rate, and what one kernel more costs in a graph. Kernels of a step are counted, not timed.
+of leaving. Predicted are the same steps from ceilings measured in the same run: a copy's bytes/s, the matrix rate, the
+rate of one product alone (the vocabulary's) at so many rows, and what each kernel costs in a model of the same make but
+next to no size. Kernels of a step are counted. No step's time goes into any prediction.
 """
+import dataclasses
 import gc
 import statistics
 from collections.abc import Callable, Iterator
@@ -12,12 +14,13 @@ import torch
 
 from minilm.bench import limits
 from minilm.bench.big_decode import Graph
-from minilm.bench.big_steps import DRAFTS, SHAPES, Extras, Pool, Step, cut, random_gpt
+from minilm.bench.big_steps import DRAFTS, MOST_BY_KERNELS, SHAPES, Extras, Pool, Step, cut, random_gpt
 from minilm.bench.captured import empty_graph
 from minilm.bench.cost_model import WEIGHTS, Launches, Machine, Model, Part, Work
 from minilm.bench.kernel_timing import in_turn
 from minilm.decoding.speedup import expected_tokens
-from minilm.model import GPTConfig
+from minilm.kernels.decode_layers import DecodeLayers
+from minilm.model import GPT, GPTConfig
 
 SHORT, LONG = 1024, 8192                            # tokens held of each text
 BATCHES = {SHORT: (1, 8, 32, 128), LONG: (1, 8, 32)}
@@ -26,16 +29,37 @@ ALPHAS = (0.6, 0.8)
 LEAVING = 0.8                                       # share of tokens that leave at half the layers
 Key = tuple[str, int, int, int, int]                # shape, batch, width, layers, context
 CHECK, FILL = 0, -1                                 # "widths": a check at half the layers; filling in the rest
-EMPTY = 400                                         # kernels of the graph that tells what one costs
+EMPTY = 400                                         # kernels of the graph that tells what an empty one costs
+NOTHING = GPTConfig(256, 16, 128, 2, 1, 64, 128, 64)
 
 
-def ceilings(device: str = "cuda") -> Machine:
-    """The three, measured."""
+def ceilings(device: str = "cuda") -> tuple[Machine, dict[str, float]]:
+    """(copies, products of large matrices, one empty kernel in a graph), and seconds of a kernel of each way's steps.
+
+    The last are those of a model that is next to nothing: what a kernel takes when it has hardly anything to read.
+    """
     graph = Graph.of(empty_graph(EMPTY, torch.device(device)))
     graph()
+    model = random_gpt(NOTHING, device)
+    pool, floors = Pool(model, 64), {}
+    for way in ("kernels", "modules"):
+        replay = Graph(Step(model, pool, 1, 1, 16, way).tokens)
+        floors[way] = statistics.median(replay() for _ in range(9)) / replay.kernels()
     return Machine(max(limits.copy_rates(device, megabytes=1024, repeats=9)),
                    max(limits.matrix_rates(device, (8192,), repeats=9, dtype=torch.bfloat16)),
-                   statistics.median(graph() for _ in range(9)) / EMPTY)
+                   statistics.median(graph() for _ in range(9)) / EMPTY), floors
+
+
+def products(model: GPT, rows: list[int], rounds: int) -> list[tuple[int, float]]:
+    """(rows, bytes of weights a second) of the vocabulary product alone, by the way that such a step takes."""
+    graphs, kernels = {}, DecodeLayers(model, max(r for r in rows if r <= MOST_BY_KERNELS))
+    weight = model.vocabulary.weight
+    for count in rows:
+        x = torch.randn(count, model.config.width, device=model.device).to(model.dtype)
+        graphs[count] = Graph((lambda x=x: kernels.logits(x)) if count <= MOST_BY_KERNELS else
+                              (lambda x=x: torch.nn.functional.linear(x, weight)))
+    num_bytes = weight.numel() * weight.element_size()
+    return [(count, num_bytes / statistics.median(samples)) for count, samples in in_turn(graphs, rounds).items()]
 
 
 def wanted() -> Iterator[Key]:
@@ -54,27 +78,30 @@ def measure(*, rounds: int = 5, say: Callable[[str], None] = print) -> dict:
     """All steps and all points. Raises ValueError where there is no GPU."""
     if not torch.cuda.is_available():
         raise ValueError("steps of this size need an NVIDIA GPU, and this machine has none that PyTorch can use")
-    machine, keys = ceilings(), list(dict.fromkeys(wanted()))
+    (machine, floors), keys = ceilings(), list(dict.fromkeys(wanted()))
     say(f"copies {machine.bytes_per_second / 1e12:.2f} TB/s, multiplies {machine.flops_per_second / 1e12:.0f} TFLOP/s, "
-        f"one kernel more {machine.launch_seconds * 1e6:.2f} µs")
-    steps = []
+        f"an empty kernel {machine.launch_seconds * 1e6:.2f} µs, of a step's {floors}")
+    steps, roofs = [], {}
     for shape in dict.fromkeys(key[0] for key in keys):
-        steps += [told(row, machine) for row in run_shape(shape, [key for key in keys if key[0] == shape], rounds)]
-        for row in steps:
-            if row["shape"] == shape:
-                say(line(row))
+        rows, roofs[shape] = run_shape(shape, [key for key in keys if key[0] == shape], rounds)
+        say(f"{shape}: " + ", ".join(f"{count} rows {rate / 1e12:.2f} TB/s" for count, rate in roofs[shape]))
+        for row in rows:
+            on = dataclasses.replace(machine, launch_seconds=floors[row["way"]], products=tuple(roofs[shape]))
+            steps.append(told(row, on))
+            say(line(steps[-1]))
     points = list(all_points(steps))
     return {"benchmark": "combinations", "device": "cuda", "dtype": "bfloat16", "rounds": rounds,
             "limits": {"read_bytes_per_second": machine.bytes_per_second, "flops_per_second": machine.flops_per_second,
-                       "launch_seconds": machine.launch_seconds},
+                       "launch_seconds": machine.launch_seconds, "kernel_seconds": floors,
+                       "products": {shape: [list(pair) for pair in roof] for shape, roof in roofs.items()}},
             "shapes": {name: vars(config) for name, config in SHAPES.items()}, "steps": steps, "points": points,
             "worst_error": max(abs(point["error"]) for point in points),
             "within_20_percent": sum(abs(point["error"]) <= 0.2 for point in points), "of": len(points)}
 
 
 @torch.inference_mode()
-def run_shape(shape: str, keys: list[Key], rounds: int) -> list[dict]:
-    """Seconds of each step of one model; those of one batch and context take turns."""
+def run_shape(shape: str, keys: list[Key], rounds: int) -> tuple[list[dict], list[tuple[int, float]]]:
+    """(seconds of each step of one model, those of one batch and context in turn; its products' rates by rows)."""
     model = random_gpt(SHAPES[shape], "cuda")
     room = max(batch * (context + max(WIDTHS) + 16) for _, batch, _, _, context in keys)
     pool, parts, rows = Pool(model, room), {model.config.num_layers: model}, []
@@ -98,7 +125,8 @@ def run_shape(shape: str, keys: list[Key], rounds: int) -> list[dict]:
         del runs
         gc.collect()
         torch.cuda.empty_cache()
-    return rows
+    fed = sorted({batch * max(width, 1) for _, batch, width, _, _ in keys})
+    return rows, products(model, fed, rounds)
 
 
 def told(row: dict, machine: Machine) -> dict:
@@ -120,7 +148,7 @@ def work_of(config: GPTConfig, batch: int, width: int, layers: int, context: int
         return model.head(batch) + started
     if width == FILL:
         numbers = (config.num_layers - layers) * 2 * config.width * config.num_kv_heads * config.head_size
-        return Work((Part(WEIGHTS, 2 * numbers, 2 * batch * numbers),)) + started
+        return Work((Part(WEIGHTS, 2 * numbers, 2 * batch * numbers, 0.0, batch),)) + started
     return model.layers(batch, width, context, layers) + model.head(batch * width) + started
 
 

@@ -52,6 +52,18 @@ def check_binds():
     assert close(TARGET.layers(4).parts[0].seconds(both), 4 * 2 * 240 / 2)
 
 
+def check_products():
+    """A measured roof: 1 row at 100 B/s, 4 at 50, 8 at 40; halfway between, the mean time; past it, as the rows."""
+    machine = Machine(1e12, 1e12, 0.0, ((1, 100.0), (4, 50.0), (8, 40.0)))
+    for rows, seconds in ((1, 0.01), (0.5, 0.01), (4, 0.02), (2.5, 0.015), (6, 0.0225), (8, 0.025), (16, 0.05)):
+        assert close(machine.product_seconds(1.0, rows), seconds), rows
+    one = Machine(1e12, 1e12, 0.0, ((2, 100.0),))
+    assert close(one.product_seconds(1.0, 1), 0.01) and close(one.product_seconds(1.0, 4), 0.02)
+    assert close(TARGET.forward(1, 4).seconds(machine), 560 * 0.02)             # weights alone; the rest costs nothing
+    assert close(sum(TARGET.forward(2, 3, 9).shares(machine).values()), TARGET.forward(2, 3, 9).seconds(machine))
+    assert close((3 * TARGET.head(4)).seconds(machine), 3 * 80 * 0.02)
+
+
 def check_speculation():
     """Theorem 3.8 where a pass costs the same at any width, and the verification's own cost where it doesn't."""
     plain, spec = cost_model.autoregressive(TARGET), cost_model.speculation(TARGET, SMALL, 3, 0.5)
@@ -128,8 +140,8 @@ def check_break_even():
 
 
 CHECKS = {check.__name__: check for check in (
-    check_pass, check_binds, check_speculation, check_limits, check_exit, check_self_speculation, check_lookahead,
-    check_break_even)}
+    check_pass, check_binds, check_products, check_speculation, check_limits, check_exit, check_self_speculation,
+    check_lookahead, check_break_even)}
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
@@ -157,6 +169,8 @@ def test_drafter_on_ceilings_of_its_own():
     (lambda: Machine(0.0, 1.0, 0.0), "rates above 0"),
     (lambda: Machine(1.0, float("nan"), 0.0), "rates above 0"),
     (lambda: Machine(1.0, 1.0, -1e-9), "0 seconds or more"),
+    (lambda: Machine(1.0, 1.0, 0.0, ((4, 1.0), (1, 1.0))), "by rows, from 1"),
+    (lambda: Machine(1.0, 1.0, 0.0, ((1, 0.0),)), "rates above 0"),
     (lambda: TARGET.forward(0), "batch must be a whole number of at least 1"),
     (lambda: TARGET.forward(1, 0), "width must be a whole number"),
     (lambda: TARGET.forward(1, 1, -1), "context is a number of tokens"),
