@@ -31,7 +31,8 @@ def made(B, m, S, K=8, group=4, D=128, lengths=None):
 
 @pytest.mark.parametrize(("B", "S", "K", "group", "D"), [
     (1, 131072, 8, 4, 128), (8, 32768, 8, 4, 128), (64, 1024, 8, 4, 128), (1, 4096, 8, 4, 128), (3, 5008, 2, 7, 64),
-    (5, 2048, 4, 8, 96), (2, 3008, 5, 3, 80), (2, 2048, 4, 1, 256), (7, 1600, 3, 5, 32)])
+    (5, 2048, 4, 8, 96), (2, 3008, 5, 3, 80), (2, 2048, 4, 1, 256), (7, 1600, 3, 5, 32),
+    (256, 256, 8, 4, 128)])
 def test_decode(B, S, K, group, D):
     """Guards the compiled kernel: contiguous and paged, ragged rows, by number and by size."""
     q, k, v, lengths = made(B, 1, S, K, group, D)
