@@ -208,3 +208,34 @@ def test_every_shape_has_a_tile(rows, element):
         assert product.tiles * c["COLUMNS"] >= outputs and product.blocks * c["ROWS"] >= rows
         assert product.splits * c["SHARE"] >= length and c["AHEAD"] <= c["SHARE"] and c["COLUMNS"] <= 2 * (halves or 64)
         assert c["num_stages"] * (c["COLUMNS"] + c["ROWS"]) * c["DEPTH"] * element <= 227 << 10
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rows", [1, 5])
+def test_recorded(rows):
+    """A CUDA graph of a step, its inputs changed in place, gives what the step itself gives: bit for bit, twice."""
+    model = tiny_model(**SMALL | {"width": 256, "num_heads": 8, "num_kv_heads": 2, "head_size": 64, "mlp_width": 512,
+                                  "num_layers": 2}).to(DEVICE, torch.bfloat16)
+    layers = decode_layers.DecodeLayers(model, rows)
+    pools = [[torch.zeros(rows * 4, 16, 2, 64, dtype=torch.bfloat16, device=DEVICE) for _ in range(2)]
+             for _ in range(2)]
+    tables = torch.arange(rows * 4, dtype=torch.int32, device=DEVICE).view(rows, 4)
+    ids, positions = (torch.zeros(rows, dtype=torch.int64, device=DEVICE) for _ in range(2))
+    lengths = torch.ones(rows, dtype=torch.int32, device=DEVICE)
+    slots = tables[:, 0].long() * 16
+
+    def step() -> torch.Tensor:
+        return layers.logits(layers.hidden(ids, positions, slots, *pools, tables, lengths))
+    with torch.inference_mode():
+        step()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = step()
+        for place in range(40):
+            for numbers in (positions, lengths):
+                numbers.fill_(place + (numbers is lengths))
+            slots.copy_(tables[:, place // 16] * 16 + place % 16)
+            ids.copy_((ids * 7 + place) % 40)
+            graph.replay()
+            assert torch.equal(out, step()) and bool(out.isfinite().all())
