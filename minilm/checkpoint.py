@@ -130,6 +130,8 @@ class _Unfilled(TorchFunctionMode):
 def save(model: GPT, tokenizer: Tokenizer | None, folder: str | Path) -> None:
     """Write a folder that `load`, and `transformers.AutoModelForCausalLM`, open. Weights keep the model's dtype."""
     folder = Path(folder)
+    if model.ranks > 1:
+        raise ValueError(f"this model is one of {model.ranks} ranks' share; save it before it is cut")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder to save into")
     config = config_to_hf(model.config, model.dtype, tokenizer.eos_id if tokenizer else None)

@@ -190,6 +190,8 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """The language model: token ids in, logits of the next token out. `GPT(config)` has random weights."""
 
+    ranks = 1                   # processes that its weights are cut over: see `serving.parallel`
+
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config

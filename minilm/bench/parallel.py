@@ -147,7 +147,7 @@ def _step(model: GPT, ids: Tensor, context: int) -> Callable[[], object]:
     torch.cuda.current_stream().wait_stream(aside)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):    # NCCL's watchdog has a thread of its own
         model(ids, cache)
     return graph.replay
 
@@ -170,7 +170,8 @@ def _all_reduces(mesh, model: GPT, rounds: int) -> list[dict]:
 
 
 def exchange_times(mesh, counts: Sequence[int], rounds: int, dtype: torch.dtype = torch.float32) -> list[dict]:
-    """Seconds of all-reduces of so many numbers each: [{"bytes", "seconds": samples}], by this rank's clock."""
+    """Seconds of all-reduces of so many numbers each: [{"bytes", "seconds": samples}], by this rank's clock, each
+    called from Python: on a GPU that is more than an all-reduce inside a graph takes."""
     device, rows = torch.device(mesh.device_type, mesh.get_rank()), []
     for count in counts:
         numbers, samples = torch.zeros(count, dtype=dtype, device=device), []

@@ -127,7 +127,7 @@ class DecodeLayers:
         """Whether these kernels can run the model: its shape, its dtype, and a device that kernels are launched on."""
         c = model.config
         return (c.head_size in (32, 64, 128, 256) and not c.qkv_bias and not c.qk_norm and model.dtype in DTYPES
-                and launches(model.embedding.weight))
+                and model.ranks == 1 and launches(model.embedding.weight))
 
     def _products(self, R: int, tiles: Tiles) -> dict[str, Product]:
         c, weight = self.model.config, self.model.embedding.weight

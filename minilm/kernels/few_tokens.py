@@ -202,7 +202,7 @@ class FewTokens:
         c = model.config
         power = c.head_size & (c.head_size - 1) == 0 and 32 <= c.head_size <= 128
         return (power and not c.qkv_bias and not c.qk_norm and model.dtype in DEPTH_AND_SPLITS
-                and launches(model.embedding.weight))
+                and model.ranks == 1 and launches(model.embedding.weight))
 
     def hidden(self, ids: Tensor, positions: Tensor, held: Tensor, words: Tensor | None) -> Tensor:
         """ids[T], positions[T], held[1] tokens before them -> the last layer's output [T, d].

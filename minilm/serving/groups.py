@@ -42,7 +42,8 @@ def kernels_fit(model: GPT) -> bool:
 
     size = model.config.head_size
     known = model.dtype in DTYPES and not (model.device.type == "cpu" and model.dtype == torch.bfloat16)
-    return backend(model.embedding.weight) != "reference" and known and size % 16 == 0 and 16 <= size <= 256
+    fits = known and size % 16 == 0 and 16 <= size <= 256 and model.ranks == 1
+    return fits and backend(model.embedding.weight) != "reference"
 
 
 def grouped(members: list[Member], use_kernels: bool) -> list[tuple[type, list[Member]]]:

@@ -40,7 +40,8 @@ def shard(model: GPT, mesh: DeviceMesh) -> GPT:
 
     Every rank calls it on the same weights, on its own device, and from then on runs the same passes on the same ids:
     all get the same logits. `model.config` now counts this rank's heads, so that `KVCache` and `serving.Engine` hold
-    only those. Save a checkpoint before, not after: the rows have been dealt.
+    only those. Save a checkpoint before, not after: the rows have been dealt. Kernels that run whole layers in one
+    launch leave a cut model alone, since its ranks must speak in between.
     Raises ValueError when a dimension does not divide by the ranks, or the model is cut already.
     """
     if not isinstance(model, GPT):
@@ -63,6 +64,7 @@ def shard(model: GPT, mesh: DeviceMesh) -> GPT:
         _multiply_pieces(model.get_submodule(name), style)
     for block in model.layers:
         _keep_own_heads(block.attention, ranks)
+    model.ranks = ranks
     model.config = replace(c, num_heads=c.num_heads // ranks, num_kv_heads=c.num_kv_heads // ranks,
                            mlp_width=c.mlp_width // ranks)
     return model

@@ -38,7 +38,8 @@ class RankError(RuntimeError):
         self.rank = rank
 
 
-def run(function: Callable, ranks: int, *args: Any, backend: str = "gloo", timeout: float = 300.0, **kwargs: Any) -> Any:
+def run(function: Callable, ranks: int, *args: Any, backend: str = "gloo", timeout: float = 300.0,
+        **kwargs: Any) -> Any:
     """function(mesh, *args, **kwargs) in `ranks` processes at once; what rank 0 returned.
 
     function: from a module, since each process imports it anew; not from a notebook's cell. Arguments and result are

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from minilm.cache import KVCache
+from minilm.checkpoint import save
 from minilm.decoding import autoregressive
 from minilm.decoding.early_exit import Patience, early_exit
 from minilm.decoding.proposers import PromptLookup
@@ -83,6 +84,10 @@ def refusals(mesh) -> dict[str, str]:
     """What `shard` says to a second cut and to misfits."""
     said = {}
     cut = parallel.shard(made(GROUPED, torch.float64), mesh)
+    try:
+        save(cut, None, "nowhere")
+    except ValueError as error:
+        said["save"] = str(error)
     for name, wrong in (("again", cut), ("no model", torch.nn.Linear(2, 2)),
                         ("odd", GPT(GPTConfig(96, 1, 24, 3, 3, 8, 48)))):
         try:

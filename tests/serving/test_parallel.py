@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilm.model import GPTConfig
+from minilm.model import GPT, GPTConfig
 from minilm.serving import parallel
 from minilm.serving.parallel import RankError, check_divides, deal, run
 
@@ -66,6 +66,7 @@ def test_two_all_reduces_a_layer_and_one_gather_of_logits(two_ranks, tokens):
 def test_shard_refuses_in_one_sentence(two_ranks):
     said = two_ranks["refusals"]
     assert said["again"].startswith("ValueError: this model is cut already")
+    assert said["save"] == "this model is one of 2 ranks' share; save it before it is cut"
     assert said["no model"].startswith("TypeError: shard cuts a GPT; it got a Linear")
     assert said["odd"].startswith("ValueError: 3 query heads and 3 key-value heads cannot be dealt evenly to 2 ranks")
 
@@ -73,6 +74,19 @@ def test_shard_refuses_in_one_sentence(two_ranks):
 def test_a_plain_cut_of_the_fused_matrices_is_wrong(two_ranks):
     """What `deal` is for: without it, one rank has all queries and the other all keys and values."""
     assert two_ranks["plain cut off by"] > 0.1
+
+
+def test_kernels_of_whole_layers_leave_a_cut_model_alone(monkeypatch):
+    """They would run a rank's share as if it were the model, without a word."""
+    from minilm.kernels import decode_layers, few_tokens
+    from minilm.serving import groups
+    model = GPT(GPTConfig(64, 1, 64, 2, 2, 32, 64))
+    for module in (decode_layers, few_tokens):
+        monkeypatch.setattr(module, "launches", lambda tensor: True)
+    fits = (decode_layers.DecodeLayers.fits, few_tokens.FewTokens.fits, groups.kernels_fit)
+    before = [fit(model) for fit in fits]
+    model.ranks = 2
+    assert before[:2] == [True, True] and not any(fit(model) for fit in fits)
 
 
 # ---- dealing, without processes --------------------------------------------------------------------------------
