@@ -3,8 +3,6 @@
 Each step the scheduler says who feeds what; one pass of the model serves them all; every sequence then gets its token,
 or several, if it drafts. The output of a request does not depend on who else is there.
 """
-import warnings
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Listed
 
@@ -15,7 +13,7 @@ from minilm.decoding.early_exit import ExitPass, ExitPolicy
 from minilm.decoding.speculative import Draft, Proposer, SpeculativePass, decide, greedy_path
 from minilm.generation import Generation, Recorder
 from minilm.model import GPT
-from minilm.sampling import Sampling, choose, uniform
+from minilm.sampling import Sampling, choose
 from minilm.serving.beam import grow
 from minilm.serving.blocks import BlockTable, prefix_keys
 from minilm.serving.checks import check_add, check_engine, check_size
@@ -23,9 +21,10 @@ from minilm.serving.drafting import Drafting
 from minilm.serving.exits import ExitRunner
 from minilm.serving.groups import kernels_fit
 from minilm.serving.memory import blocks_that_fit, check_memory
+from minilm.serving.news import News
 from minilm.serving.paged_cache import PagedCache, PagedSequence
 from minilm.serving.request import Request, Sequence, Step
-from minilm.serving.runner import Rows, Runner, Turn
+from minilm.serving.runner import Rows, Runner, turn_of
 from minilm.serving.scheduler import Scheduler, Work
 
 
@@ -69,7 +68,7 @@ class Engine:
                        ExitRunner(model, self.cache, exit_policy, exits, lens))
         self.requests: dict[int, Request] = {}
         self._events: list[tuple[str, str]] = []
-        self._news: deque[tuple[Request, int, list[int]]] = deque()     # what callbacks have not been told yet
+        self._news = News()
         self._busy = False
 
     def add(self, prompt: list[int], max_new_tokens: int, sampling: Sampling = Sampling(), n: int = 1, *,
@@ -117,7 +116,7 @@ class Engine:
         try:
             unfinished = self.scheduler.running + self.scheduler.waiting
             work = self._pass()
-            self._deliver()
+            self._news.deliver(self._end)
             self._report(work)
         finally:
             self._busy = False
@@ -146,7 +145,7 @@ class Engine:
         """Draft, one pass for all, then commit what each got."""
         drafts = [self.drafting.draft(w) if w.drafts else Draft() for w in work]
         contexts = [w.sequence.table.length for w in work]
-        turns = [self._turn(w, draft) for w, draft in zip(work, drafts, strict=True)]
+        turns = [turn_of(w, draft, self.runner.draws) for w, draft in zip(work, drafts, strict=True)]
         alone = [w.drafts > 0 and self.drafting.verifies_alone(w) for w in work]
         together = [turn for turn, own in zip(turns, alone, strict=True) if not own]
         states = iter(self.runner.run(together) if together else ())
@@ -156,17 +155,6 @@ class Engine:
         for request in {w.sequence.request.id: w.sequence.request for w in work}.values():
             if request.beams:
                 self._beam_step(request)
-
-    def _turn(self, work: Work, draft: Draft) -> Turn:
-        sequence, table, sampling = work.sequence, work.sequence.table, work.sequence.request.sampling
-        tokens = sequence.tokens(table.length, table.length + work.count) + draft.tokens
-        reads = work.count < sequence.pending                       # a chunk of the prompt, and not its last
-        turn = Turn(sequence, table, tokens, 0 if reads else 1 + len(draft.tokens), work.count == 1, draft.rooted)
-        if self.runner.draws and turn.asks == 1 and not sampling.greedy:
-            if sequence.uniform is None:
-                sequence.uniform = uniform(sequence.generator)
-            turn.draw = sampling, sequence.uniform
-        return turn
 
     def _commit(self, sequence: Sequence, draft: Draft, rows: Rows, context: int) -> None:
         """Keep what was accepted, in the cache and in the text."""
@@ -206,22 +194,7 @@ class Engine:
         if sequence.out.done:
             self._finish(sequence)
         if request.callback is not None:
-            self._news.append((request, sequence.index, list(new)))
-
-    def _deliver(self) -> None:
-        """Tell callbacks of new tokens, now that everything is in order and they may change it."""
-        while self._news:
-            request, index, tokens = self._news.popleft()
-            if request.callback is None:                                # cancelled meanwhile
-                continue
-            try:
-                request.callback(request.id, index, tokens)
-            except Exception as error:                          # a user's mistake must not end the others' service
-                request.error, request.callback = error, None
-                if not request.done:
-                    self._end(request, "cancel")
-                warnings.warn(f"the callback of request {request.id} raised {type(error).__name__}: {error}; the "
-                              "request ends here, the others go on", RuntimeWarning, stacklevel=4)
+            self._news.add(request, sequence.index, list(new))
 
     def _report(self, work: list[Work]) -> None:
         events, self._events = self._events, []

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minilm.decoding.speculative import Draft
 from minilm.model import GPT
-from minilm.sampling import Sampling
+from minilm.sampling import Sampling, uniform
 from minilm.serving.blocks import BlockTable
 from minilm.serving.graphs import GREEDY, Graphs
 from minilm.serving.paged_cache import Feed, PagedBatch, PagedCache
 from minilm.serving.request import Sequence
+from minilm.serving.scheduler import Work
 
 
 @dataclass(slots=True)
@@ -36,6 +38,19 @@ class Turn:
     @property
     def feed(self) -> Feed:
         return Feed(self.table, len(self.ids), self.parents)
+
+
+def turn_of(work: Work, draft: Draft, draws: bool) -> Turn:
+    """What this work feeds, and what it asks for. draws: is the runner to draw sampled tokens?"""
+    sequence, table, sampling = work.sequence, work.sequence.table, work.sequence.request.sampling
+    ids = sequence.tokens(table.length, table.length + work.count) + draft.tokens
+    more = work.count < sequence.pending                            # a chunk of the prompt, and not its last
+    turn = Turn(sequence, table, ids, 0 if more else 1 + len(draft.tokens), work.count == 1, draft.rooted)
+    if draws and turn.asks == 1 and not sampling.greedy:
+        if sequence.uniform is None:                                # else a pass broke off after it was drawn
+            sequence.uniform = uniform(sequence.generator)
+        turn.draw = sampling, sequence.uniform
+    return turn
 
 
 class Made:

@@ -7,6 +7,7 @@ from minilm.serving import (
     exits,
     graphs,
     groups,
+    news,
     paged_cache,
     request,
     runner,
@@ -121,14 +122,15 @@ BLOCKS = [
 ]
 
 
-Engine, Drafting, Request = engine.Engine, drafting.Drafting, request.Request
+Engine, Drafting, Request, News = engine.Engine, drafting.Drafting, request.Request, news.News
 MIX, DRAFTS, GROUP = "check_mix", "check_drafters", "check_group_returns"
 ENGINE = [
     # a step
-    edit("a chunk skips a token", MIX, Engine, "_turn", "sequence.tokens(table.length, table.length + work.count)",
+    edit("a chunk skips a token", MIX, engine, "turn_of", "sequence.tokens(table.length, table.length + work.count)",
          "sequence.tokens(table.length + (work.count > 1), table.length + (work.count > 1) + work.count)"),
     edit("a token after every chunk", MIX, Engine, "_commit", "elif sequence.pending:", "elif False:"),
-    edit("trees are fed as chains", DRAFTS, Engine, "_turn", "work.count == 1, draft.rooted", "work.count == 1, None"),
+    edit("trees are fed as chains", DRAFTS, engine, "turn_of", "work.count == 1, draft.rooted",
+         "work.count == 1, None"),
     edit("the rows of another", MIX, Engine, "_run", "self.runner.run(together)", "self.runner.run(together)[::-1]"),
     edit("rejected drafts are kept", DRAFTS, Engine, "_commit", "[0, *(node + 1 for node in path)]",
          "list(range(1 + len(draft.tokens)))"),
@@ -187,17 +189,18 @@ ENGINE = [
 
 FAILS, ACTS = "check_callback_fails", "check_callback_acts"
 SERVICE = [
-    edit("a callback's mistake ends the step", FAILS, Engine, "_deliver", "except Exception as", "except OSError as"),
-    edit("whose callback failed goes on", FAILS, Engine, "_deliver", "if not request.done:", "if False:"),
-    edit("a callback that failed is called again", FAILS, Engine, "_deliver",
+    edit("a callback's mistake ends the step", FAILS, News, "deliver", "except Exception as", "except OSError as"),
+    edit("whose callback failed goes on", FAILS, News, "deliver", "if not request.done:", "if False:"),
+    edit("a callback that failed is called again", FAILS, News, "deliver",
          "request.error, request.callback = error, None", "request.error = error"),
     edit("called again after it was cancelled", ACTS, Engine, "_end", "request.sequences, request.callback = [], None",
          "request.sequences = []"),
     edit("called in the middle of a step", ACTS, Engine, "_emit",
-         "self._news.append((request, sequence.index, list(new)))",
+         "self._news.add(request, sequence.index, list(new))",
          "request.callback(request.id, sequence.index, list(new))"),
-    edit("told a step late", "check_callbacks", Engine, "step", "work = self._pass()\n        self._deliver()",
-         "self._deliver()\n        work = self._pass()"),
+    edit("told a step late", "check_callbacks", Engine, "step",
+         "work = self._pass()\n        self._news.deliver(self._end)",
+         "self._news.deliver(self._end)\n        work = self._pass()"),
     edit("told of another sample", "check_callbacks", Engine, "_emit", "(request, sequence.index, list(new))",
          "(request, 0, list(new))"),
     edit("told of rejected and cut tokens", "check_callbacks", Engine, "_emit", "sequence.index, list(new)",
