@@ -49,7 +49,7 @@ def tile_for(outputs: int, length: int, rows: int, element: int, chip: int) -> T
     """
     if rows == 1:
         return Tile(1, 4, 4096 // element, 1, 4, 1, 2048)
-    tall = min(max(triton.next_power_of_2(rows), 16), 64)
+    tall = min(max(triton.next_power_of_2(rows), 16), 128)
     if outputs * length < 2**22:
         return Tile(tall, 16, 512 // element, 1, 4, 4, 512)
     splits = max(1, min(chip // triton.cdiv(outputs, 64), length // 1024))
@@ -70,6 +70,8 @@ class Product:
         rows, columns, depth, splits, warps, stages, ahead = tiles(outputs, length, R, element, chip)
         if halves:
             columns = min(columns, 2 * triton.next_power_of_2(halves))
+        while triton.cdiv(outputs, columns) >= 2**16:       # of a grid's second axis there are no more
+            columns *= 2
         depth = min(depth, max(triton.next_power_of_2(length), 16))
         share = triton.cdiv(triton.cdiv(length, splits), depth) * depth
         splits = triton.cdiv(length, share)
@@ -80,7 +82,7 @@ class Product:
         if not (even and alike and ahead <= share and 32 * warps >= columns):
             ahead = 0
         self.tiles, self.blocks, self.splits = triton.cdiv(outputs, columns), triton.cdiv(R, rows), splits
-        self.grid, self.size = (self.tiles, splits, self.blocks), columns * rows
+        self.grid, self.size = (self.blocks, self.tiles, splits), columns * rows     # rows that share weights: at once
         self.constants = dict(LENGTH=length, ROWS=rows, COLUMNS=columns, DEPTH=depth, SHARE=share, SPLITS=splits,
                               EVEN=even, AHEAD=ahead, num_warps=warps, num_stages=stages)
 

@@ -68,7 +68,7 @@ def product(x, weight, rows, which, R, start, LENGTH: tl.constexpr, ROWS: tl.con
     else:
         PACK: tl.constexpr = 128 // weight.dtype.element_ty.primitive_bitwidth      # of 16 bytes, which a thread reads
         sums = tl.zeros((COLUMNS, DEPTH // PACK, ROWS), tl.float32)
-        first = tl.program_id(2) * ROWS
+        first = tl.program_id(0) * ROWS
         for done in range(0, SHARE, DEPTH):
             inside = k + done < LENGTH
             if EVEN:
@@ -146,8 +146,8 @@ def qkv_kernel(x, weight, squares, eps, cos, sin, positions, slots, q, keys, val
 
     Queries go to q[R, H, D]; keys and values to slots[R] of their pools [slots, K, D]. cos, sin: [positions, HALF].
     """
-    tile, split = tl.program_id(0), tl.program_id(1)
-    rows = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
+    tile, split = tl.program_id(1), tl.program_id(2)
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     EACH: tl.constexpr = COLUMNS // 2
     D: tl.constexpr = 2 * HALF
     head, first = tile // (HALF // EACH), tile % (HALF // EACH) * EACH
@@ -155,7 +155,7 @@ def qkv_kernel(x, weight, squares, eps, cos, sin, positions, slots, q, keys, val
     which = head * D + both // EACH * HALF + first + both % EACH
     begin(weight, which, split * SHARE, LENGTH, COLUMNS, AHEAD, OVERLAP)
     acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN)
-    acc, last = meet(acc, parts, arrivals, tl.program_id(2) * tl.num_programs(0) + tile, split, SPLITS)
+    acc, last = meet(acc, parts, arrivals, tl.program_id(0) * tl.num_programs(1) + tile, split, SPLITS)
     if not last:
         return
     real = rows < R
@@ -185,13 +185,13 @@ def add_kernel(x, weight, gain, hidden, scaled, squares, parts, arrivals, R, WID
                AHEAD: tl.constexpr, OVERLAP: tl.constexpr):
     """hidden[R, WIDTH] += x[R, LENGTH] times weight[WIDTH, LENGTH], transposed. scaled = hidden · gain, for the norm to
     come, with the sum of squares of these columns; without NORM scaled = hidden."""
-    tile, split = tl.program_id(0), tl.program_id(1)
-    rows = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
+    tile, split = tl.program_id(1), tl.program_id(2)
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tile * COLUMNS + tl.arange(0, COLUMNS)
     which = tl.minimum(column, WIDTH - 1)
     begin(weight, which, split * SHARE, LENGTH, COLUMNS, AHEAD, OVERLAP)
     acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN)
-    acc, last = meet(acc, parts, arrivals, tl.program_id(2) * tl.num_programs(0) + tile, split, SPLITS)
+    acc, last = meet(acc, parts, arrivals, tl.program_id(0) * tl.num_programs(1) + tile, split, SPLITS)
     if not last:
         return
     at = rows[None, :] * WIDTH + column[:, None]
@@ -199,7 +199,7 @@ def add_kernel(x, weight, gain, hidden, scaled, squares, parts, arrivals, R, WID
     total = tl.load(hidden + at, mask=real, other=0.0) + tl.where(real, acc, 0.0)
     tl.store(hidden + at, total, mask=real)
     if NORM:
-        tl.store(squares + rows * tl.num_programs(0) + tile, tl.sum(total * total, 0), mask=rows < R)
+        tl.store(squares + rows * tl.num_programs(1) + tile, tl.sum(total * total, 0), mask=rows < R)
         total *= tl.load(gain + which).to(tl.float32)[:, None]
     tl.store(scaled + at, total.to(scaled.dtype.element_ty), mask=real)
 
@@ -210,14 +210,14 @@ def gate_up_kernel(x, weight, squares, eps, out, parts, arrivals, R, WIDE: tl.co
                    DEPTH: tl.constexpr, SHARE: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr,
                    AHEAD: tl.constexpr, OVERLAP: tl.constexpr):
     """out[R, WIDE] = silu(gate) · up, both of the normed x; weight[2 · WIDE, LENGTH] holds gate's rows, then up's."""
-    tile, split = tl.program_id(0), tl.program_id(1)
-    rows = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
+    tile, split = tl.program_id(1), tl.program_id(2)
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     EACH: tl.constexpr = COLUMNS // 2
     both = tl.arange(0, COLUMNS)
     which = both // EACH * WIDE + tl.minimum(tile * EACH + both % EACH, WIDE - 1)
     begin(weight, which, split * SHARE, LENGTH, COLUMNS, AHEAD, OVERLAP)
     acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN)
-    acc, last = meet(acc, parts, arrivals, tl.program_id(2) * tl.num_programs(0) + tile, split, SPLITS)
+    acc, last = meet(acc, parts, arrivals, tl.program_id(0) * tl.num_programs(1) + tile, split, SPLITS)
     if not last:
         return
     gate, up = two_halves(acc * scales(squares, rows, R, eps, LENGTH, PARTS, SOME)[None, :], EACH)
@@ -232,13 +232,13 @@ def logits_kernel(x, weight, squares, eps, out, parts, arrivals, R, V: tl.conste
                   DEPTH: tl.constexpr, SHARE: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr,
                   AHEAD: tl.constexpr, OVERLAP: tl.constexpr):
     """out[R, V] = the normed x times weight[V, LENGTH], transposed."""
-    tile, split = tl.program_id(0), tl.program_id(1)
-    rows = tl.program_id(2) * ROWS + tl.arange(0, ROWS)
+    tile, split = tl.program_id(1), tl.program_id(2)
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tile * COLUMNS + tl.arange(0, COLUMNS)
     which = tl.minimum(column, V - 1)
     begin(weight, which, split * SHARE, LENGTH, COLUMNS, AHEAD, OVERLAP)
     acc = product(x, weight, rows, which, R, split * SHARE, LENGTH, ROWS, COLUMNS, DEPTH, SHARE, EVEN)
-    acc, last = meet(acc, parts, arrivals, tl.program_id(2) * tl.num_programs(0) + tile, split, SPLITS)
+    acc, last = meet(acc, parts, arrivals, tl.program_id(0) * tl.num_programs(1) + tile, split, SPLITS)
     if not last:
         return
     acc = acc * scales(squares, rows, R, eps, LENGTH, PARTS, SOME)[None, :]

@@ -70,7 +70,7 @@ STEP = [
     # rows
     shared("the first row for all, in registers", FEW, "tl.minimum(first + r, R - 1)",
            "tl.minimum(first, R - 1)"),
-    gate_up("every tile of rows is the first", TILES, "rows = tl.program_id(2) * ROWS +", "rows = 0 * ROWS +"),
+    gate_up("every tile of rows is the first", TILES, "rows = tl.program_id(0) * ROWS +", "rows = 0 * ROWS +"),
     # attention
     attend("a key past the end", ROWS, "inside = j < length", "inside = j < length + 1"),
     attend("all new tokens see all", DEEP, "visible = new <= token[:, None]", "visible = new < M"),
