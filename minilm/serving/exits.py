@@ -79,16 +79,15 @@ class ExitRunner:
                  if turn.asks and (end - 1 not in asked or asked[end - 1].logits is None)]
         logits = dict(zip(whole, self.model.head(states[whole]), strict=True)) if whole else {}
         logits |= {row: going.logits for row, going in asked.items() if going.logits is not None}
-        made = Made(states, None, [])
+        made, out = Made(states, None, []), []
         if logits:
-            rows = sorted(logits)
-            made.logits = torch.stack([logits[row] for row in rows])
+            made.logits = torch.stack(list(logits.values()))
             made.tokens = made.logits.argmax(-1).tolist()
-        out = []
+        place = {row: i for i, row in enumerate(logits)}
         for turn, end in zip(turns, ends, strict=True):
             turn.table.length += len(turn.ids)
-            place = rows.index(end - 1) if turn.asks else 0
-            out.append(Rows(made, end - len(turn.ids), len(turn.ids), place, turn.asks, self._told(asked.get(end - 1))))
+            out.append(Rows(made, end - len(turn.ids), len(turn.ids), place.get(end - 1, 0), turn.asks,
+                            self._told(asked.get(end - 1))))
         return out
 
     def _depths(self, turn: Turn) -> list[int]:

@@ -19,6 +19,7 @@ from minilm.bench.captured import divergences
 from minilm.decoding import autoregressive
 from minilm.decoding.proposers import DraftModel, PromptLookup, SelfSpeculative
 from minilm.kernels import reference
+from minilm.kernels.backend import INTERPRETED
 from minilm.kernels.decode_layers import DecodeLayers
 from minilm.sampling import Sampling, draw
 from minilm.serving import Engine, checks, graphs, groups
@@ -105,6 +106,7 @@ def test_mutant_is_rejected(mutant, monkeypatch):
 
 # --- the kernels themselves ---
 
+@pytest.mark.skipif(not INTERPRETED, reason="needs Triton's interpreter: on a GPU the tests below say more")
 def test_by_the_interpreter(monkeypatch):
     """Guards kernels that are called with something else than what their references were: the fused layers, a chunk
     behind a cached prefix, a few tokens of a prompt."""
