@@ -2,21 +2,22 @@
 import pytest
 import torch
 from core_helpers import assert_clear_error, one_thread, tiny_model  # noqa: F401
+from mutants import big_steps as mutants
 
 from minilm.bench import big_steps
-from minilm.bench.big_steps import SHAPES, Extras, Pool, Step, cut, random_gpt
+from minilm.bench.big_steps import SHAPES, Extras, Pool, Step, random_gpt
 from minilm.cache import KVCache
+from minilm.kernels import reference
 
 SHAPE = {"head_size": 32, "num_heads": 4, "num_kv_heads": 2, "width": 32, "max_positions": 64, "num_layers": 2}
 
 
-@pytest.mark.parametrize(("batch", "width", "way", "layers"), [
-    (3, 1, "modules", 2), (2, 4, "modules", 2), (2, 4, "modules", 1), (2, 2, "kernels", 1)])
-def test_step_is_the_models(batch, width, way, layers):
-    """Guards a step that reads the wrong blocks, or times other work than it says: logits of a dense cache."""
+def check_step(batch: int, width: int, way: str, layers: int) -> None:
+    """Logits and choices are those of a dense cache with the same keys and values."""
     whole = tiny_model(**SHAPE)
     pool, context = Pool(whole, 96), 21
-    model = cut(whole, layers) if layers < 2 else whole
+    model = big_steps.cut(whole, layers) if layers < 2 else whole
+    assert len(model.layers) == model.config.num_layers == layers and model.layers[0] is whole.layers[0]
     step = Step(model, pool, batch, width, context, way)
     places = torch.arange(context)
     for text in range(batch):
@@ -32,10 +33,35 @@ def test_step_is_the_models(batch, width, way, layers):
         assert step.tokens().view(batch, width)[text].tolist() == want.argmax(-1).tolist()
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """The attention kernel has tests of its own, and takes minutes in the interpreter."""
+    monkeypatch.setattr(big_steps, "paged_attention", lambda *args, debug: reference.paged_attention(*args))
+
+
+@pytest.mark.parametrize(("batch", "width", "layers"), [(3, 1, 2), (2, 4, 2), (2, 4, 1)])
+def test_step_by_modules(batch, width, layers, quick):
+    """Guards a step that reads the wrong blocks, or times other work than it says."""
+    check_step(batch, width, "modules", layers)
+
+
+def test_step_by_kernels():
+    """Guards kernels that are given other positions, slots or lengths than the modules."""
+    check_step(2, 2, "kernels", 1)
+
+
+@pytest.mark.parametrize("mutant", mutants.BIG_STEPS, ids=str)
+def test_mutant_is_rejected(mutant, monkeypatch, quick):
+    """Guards a check that a wrong version passes."""
+    mutant.apply(monkeypatch)
+    with pytest.raises((AssertionError, RuntimeError, IndexError)):
+        check_step(2, 4, "modules", 1)
+
+
 def test_texts_do_not_share_blocks():
     """Guards tables that let one text write over another's keys."""
     model = tiny_model(**SHAPE)
-    step = Step(model, Pool(model, 96), 3, 1, 20, "modules")
+    step = Step(model, Pool(model, 96), 3, 1, 20)
     assert len(set(step.tables.flatten().tolist())) == step.tables.numel()
     assert_clear_error(lambda: Step(model, Pool(model, 96), 4, 1, 20), ValueError, "4 texts of 21 tokens need 8 blocks")
 
