@@ -12,6 +12,7 @@ from minilm.capstone.watch import family
 from minilm.lab.remote import Session
 from minilm.lab.steady import CheckTimeout, time_limit
 from minilm.lab.trial import LearnerError
+from minilm.lab.values import clip
 
 CPU_SECONDS, MEMORY, PATIENCE = 3600, 4 << 30, 60.0
 SHARE, LEAST = 1.25, 1.0        # processors that it may use on average, told once it has worked for so many seconds
@@ -26,7 +27,8 @@ _house, _echo, _enter, _mine, _audit = _stall.house, _stall.echo, _stall.enter, 
 class Run:
     """One answer. made: what came back.  seconds: from the request to the answer, by the clock of this process.
 
-    seen: tokens that the model's first layer was given.  passes: how often.  threads, weights: see `Stall.audit`.
+    seen: tokens that the model's first layer was given.  passes: how often.  threads, weights (1: as they were): see
+    `Stall.audit`.
     """
 
     made: Any
@@ -34,7 +36,7 @@ class Run:
     seen: int
     passes: int
     threads: int = 1
-    weights: bool = True
+    weights: int = 1
 
 
 class Runner:
@@ -121,17 +123,22 @@ class Learners(Runner):
         self.resume()
         try:
             with time_limit(limit + 1):                             # and the counting before and after
-                answer, seconds, counted = self._run("mine", prompt, count)
+                answer, seconds, counted = self._run("mine", list(prompt), count)       # no one else's list
+            numbers = {name: int(counted[name]) for name in ("seen", "passes", "threads", "weights")}
+            made, failed = answer.get("made"), answer.get("failed")
+        except Disqualified:
+            raise
         except CheckTimeout:
             raise self.out(f"had no answer after {limit:.1f} seconds and was stopped: an endless loop?") from None
         except LearnerError as error:
             raise self.out(error.message.removeprefix("your code ")) from None
-        if "failed" in answer:
-            raise self.out(str(answer["failed"]))
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raise self.out("it answered what nobody asked: leave the race's own process as it is") from None
+        if failed is not None:
+            raise self.out(clip(str(failed), 400))
         self.pause()
         self._one_processor()
-        numbers = {name: counted[name] for name in ("seen", "passes", "threads", "weights")}
-        return Run(answer.get("made"), seconds, **numbers)
+        return Run(made, seconds, **numbers)
 
     def _timed(self, name: str, *given: Any) -> tuple[dict, float]:
         before = family(self.session.process.pid)

@@ -161,6 +161,23 @@ def test_more_threads_than_everyone_has_are_found(desk, course, asked):
         judged(course, desk.take(source), next(asked))
 
 
+@pytest.mark.parametrize("reply", ["{'ours': 3, 'name': None, 'args': [], 'kwargs': {}}", "{'value': 7}",
+                                   "{'value': {'made': [], 'failed': None}, 'changed': [[0, {'plain': [1]}]]}"])
+def test_a_decoder_that_speaks_for_the_process_does_no_harm(desk, course, asked, reply):
+    """It finds the pipe and answers what it likes: nothing of it may change our prompt, or look like our mistake."""
+    source = ("import gc\nfrom minilm.lab.worker import Channel\ndef decode(model, prompt, n):\n"
+              "    pipe = next(x for x in gc.get_objects() if isinstance(x, Channel))\n"
+              f"    pipe.send({reply})\n    return prompt\n")
+    mine, prompt = desk.take(source), next(asked)
+    before = list(prompt)
+    try:
+        with pytest.raises(Disqualified, match="answered what nobody asked|ended the process|returned"):
+            judged(course, mine, prompt)
+        assert prompt == before
+    finally:
+        desk.close()
+
+
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it takes /proc to see it from outside")
 
 
