@@ -20,7 +20,6 @@ from minilm.kernels.backend import launches, tl, triton
 from minilm.model import GPT
 
 ROWS, COLUMNS, SLOTS, WARPS = 16, 32, 64, 4     # tiles: tokens, outputs, slots of the cache
-WIDE, WIDE_ROWS = 64, 32                        # passes of more tokens than WIDE have tiles of more rows
 # What a product sums over at a time, and how many programs share a head's slots: the fastest of those tried on an H100.
 DEPTH_AND_SPLITS = {torch.float32: (64, 4), torch.bfloat16: (128, 2)}
 PRECISION = tl.constexpr("tf32x3")              # of float32 products: three of tensor cores, as exact as one in float32
@@ -187,7 +186,6 @@ class FewTokens:
     def __init__(self, model: GPT, memory: Tensor, T: int):
         c, device, dtype = model.config, memory.device, model.dtype
         self.model, self.memory, self.T = model, memory, T
-        self.rows = WIDE_ROWS if T > WIDE else ROWS
         self.depth, self.splits = DEPTH_AND_SPLITS[dtype]
         places = torch.arange(c.max_positions, device=device)
         self.cos, self.sin = (table.contiguous() for table in model.rotary(places, dtype))
@@ -210,27 +208,27 @@ class FewTokens:
         words[T, n], int64: bit j of a token's n · 64 says that it sees token j of these; None: it sees those up to it.
         Keys and values go to the slots after those held. All numbers are int64.
         """
-        c, T, rows = self.model.config, self.T, self.rows
+        c, T = self.model.config, self.T
         x = F.embedding(ids, self.model.embedding.weight)
-        blocks, stride = triton.cdiv(T, rows), self.memory.stride(3)
+        blocks, stride = triton.cdiv(T, ROWS), self.memory.stride(3)
         group, tree = c.num_heads // c.num_kv_heads, 0 if words is None else words.shape[1]
         for keys, values, layer in zip(self.memory[0], self.memory[1], self.model.layers, strict=True):
             a, mlp, eps = layer.attention, layer.mlp, c.norm_eps
             qkv_kernel[(c.num_heads + 2 * c.num_kv_heads, blocks)](
                 x, layer.attention_norm.weight, a.qkv.weight, self.cos, self.sin, positions, held, self.q, keys, values,
                 eps, T, c.width, stride, H=c.num_heads, K=c.num_kv_heads, HALF=c.head_size // 2, DEPTH=self.depth,
-                ROWS=rows, num_warps=WARPS)
-            attend_kernel[(c.num_kv_heads, triton.cdiv(T * group, rows), self.splits)](
+                ROWS=ROWS, num_warps=WARPS)
+            attend_kernel[(c.num_kv_heads, triton.cdiv(T * group, ROWS), self.splits)](
                 self.q, keys, values, held, ids if words is None else words, self.found, self.tops, self.totals,
-                c.head_size**-0.5, T, stride, K=c.num_kv_heads, GROUP=group, D=c.head_size, WORDS=tree, ROWS=rows,
+                c.head_size**-0.5, T, stride, K=c.num_kv_heads, GROUP=group, D=c.head_size, WORDS=tree, ROWS=ROWS,
                 SLOTS=SLOTS, SPLITS=self.splits, num_warps=WARPS)
             out_kernel[(triton.cdiv(c.width, COLUMNS), blocks)](
                 self.found, self.tops, self.totals, a.out.weight, x, T, c.width, H=c.num_heads, D=c.head_size,
-                SPLITS=self.splits, ROWS=rows, COLUMNS=COLUMNS, num_warps=WARPS)
+                SPLITS=self.splits, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=WARPS)
             gate_up_kernel[(triton.cdiv(c.mlp_width, COLUMNS), blocks)](
                 x, layer.mlp_norm.weight, mlp.gate_up.weight, self.h, eps, T, c.width, c.mlp_width, DEPTH=self.depth,
-                ROWS=rows, COLUMNS=COLUMNS, num_warps=WARPS)
+                ROWS=ROWS, COLUMNS=COLUMNS, num_warps=WARPS)
             down_kernel[(triton.cdiv(c.width, COLUMNS), blocks)](
-                self.h, mlp.down.weight, x, T, c.mlp_width, c.width, DEPTH=self.depth, ROWS=rows, COLUMNS=COLUMNS,
+                self.h, mlp.down.weight, x, T, c.mlp_width, c.width, DEPTH=self.depth, ROWS=ROWS, COLUMNS=COLUMNS,
                 num_warps=WARPS)
         return x
