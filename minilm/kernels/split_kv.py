@@ -201,7 +201,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, *, tables: Tensor |
         num_splits = choose_splits(B * K * blocks, S, processors(q.device))
     whole, fixed = num_splits == 1, bool(split_size)
     TILE, stages = (tile, 3) if tile else tile_of(
-        shape["PAGE"], ROWS, HEAD * q.element_size(), 0 if fixed else S // num_splits, whole, q.device)
+        shape["PAGE"], ROWS, HEAD * q.element_size(), 0 if fixed else S // num_splits,
+        B * K * blocks if whole else 0, q.device)
     out = torch.empty(B, m, H, D, dtype=q.dtype, device=q.device)
     states = out if whole else torch.empty(B, K, num_splits, rows, D, dtype=torch.float32, device=q.device)
     lses = out if whole else torch.empty(B, K, num_splits, rows, dtype=torch.float32, device=q.device)
@@ -241,17 +242,19 @@ def _where_keys_lie(k: Tensor, v: Tensor, tables: Tensor | None) -> tuple:
     return (*strides[0], *strides[1], *table), K, S, compiled
 
 
-def tile_of(page: int, rows: int, row_bytes: int, keys: int, whole: bool, device: torch.device) -> tuple[int, int]:
+def tile_of(page: int, rows: int, row_bytes: int, keys: int, whole: int, device: torch.device) -> tuple[int, int]:
     """(keys in a tile, stages of the load pipeline), tuned on an H100.
 
     keys: that a split has, on average; 0 for a fixed split size, whose tile must depend on nothing else.
+    whole: programs, where each has a whole row; 0 where rows are split.
     """
     if row_bytes > 256:                                     # float32, or heads of 256: shared memory is short
         tile, stages = 32, 3
     elif not keys or not page and not whole:
         tile, stages = 64, 3
-    elif whole and rows <= 16:                              # little memory, so that short rows come several at once
-        tile, stages = (64, 2) if keys <= (2048 if page else 512) else (128, 3)
+    elif whole and rows <= 16:                              # many short rows: little memory each, several at a time
+        many = whole >= 3 * processors(device)
+        tile, stages = (64, 2) if many and keys <= (1024 if page else 512) else (128, 3)
     else:
         tile, stages = (128, 3) if page and keys > 256 else (64, 3)
     while device.type == "cuda" and 2 * (stages - 1) * tile * row_bytes > 0.8 * shared_memory(device):
