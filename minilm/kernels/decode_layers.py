@@ -48,12 +48,12 @@ def tile_for(outputs: int, length: int, rows: int, element: int, chip: int) -> T
     outputs a program leave processors idle, two or more programs share a sum. Small matrices: 16 outputs a program.
     """
     if rows == 1:
-        return Tile(1, 4, 4096 // element, 1, 4, 1, 2048)
+        return Tile(1, 4, 8192 // element, 1, 4, 1, 2048)
     tall = min(max(triton.next_power_of_2(rows), 16), 128)
     if outputs * length < 2**22:
         return Tile(tall, 16, 512 // element, 1, 4, 4, 512)
     splits = max(1, min(chip // triton.cdiv(outputs, 64), length // 1024))
-    return Tile(tall, 64, 256 // element, splits, 4, 8 if splits > 1 and length <= 4096 and rows <= 16 else 6, 2048)
+    return Tile(tall, 64, 256 // element, splits, 4, 8 if splits > 1 and length <= 4096 else 6, 2048)
 
 
 Tiles = Callable[[int, int, int, int, int], Tile]

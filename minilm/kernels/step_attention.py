@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from minilm.kernels.backend import tl, triton
-from minilm.kernels.chip import processors
+from minilm.kernels.chip import processors, shared_memory
 from minilm.kernels.few_rows import gdc_launch_dependents, gdc_wait
 from minilm.kernels.split_kv import output_row, take_in, tree_bits
 
-TILE_BYTES = 16384                      # of keys; as many of values
-LEAST = 4                               # tiles for each program, where several share a head's keys: merging costs
+TILE_BYTES = 32768                      # of keys; as many of values
+LEAST = 2                               # tiles for each program, where several share a head's keys: merging costs
 
 
 @triton.jit(do_not_specialize=["splits", "table_width", "tree_row", "tree_token", "tree_other"])
@@ -37,6 +37,9 @@ def attend_kernel(q, keys, values, out, states, lses, arrivals, tables, lengths,
         gdc_launch_dependents()
         gdc_wait()
     length = tl.load(lengths + b).to(tl.int32)
+    tables += b * table_width
+    j = split * TILE + tl.arange(0, TILE)                   # the first tile's blocks: need not wait for length
+    page = tl.load(tables + j // PAGE, mask=j < table_width * PAGE, other=0).to(PLACE)
     used = tl.minimum(tl.maximum(tl.cdiv(length, TILE * LEAST), 1), splits)
     if split >= used:
         return
@@ -47,15 +50,15 @@ def attend_kernel(q, keys, values, out, states, lses, arrivals, tables, lengths,
         sees = tree_bits(tree + b * tree_row, token, tree_token, tree_other, real, M)
     keys += head * D
     values += head * D
-    tables += b * table_width
     top = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, D], tl.float32)
-    for start in range(split * TILE, length, used * TILE):
+    step = used * TILE
+    for start in range(split * TILE, length, step):
         j = start + tl.arange(0, TILE)
         inside = j < length
-        page = tl.load(tables + j // PAGE, mask=inside, other=0).to(PLACE)
         at = ((page * PAGE + j % PAGE) * (K * D))[:, None] + d[None, :]
+        page = tl.load(tables + (j + step) // PAGE, mask=j + step < length, other=0).to(PLACE)      # of the next tile
         key = tl.load(keys + at, mask=inside[:, None], other=0.0)
         score = tl.dot(query, key.T, input_precision="ieee") * scale
         new = j[None, :] - (length - M)
@@ -116,6 +119,8 @@ class StepAttention:
         held = min(max(triton.next_power_of_2(rows), 16), 64)
         some = min(held, triton.next_power_of_2(rows))
         tile = max(16, TILE_BYTES // (D * q.element_size()))
+        while q.is_cuda and 4 * tile * D * q.element_size() > 0.8 * shared_memory(q.device):
+            tile //= 2
         groups = K * triton.cdiv(rows, held)
         fill = num_splits or max(1, processors(q.device) // (B * groups))
         self.splits = min(fill, triton.cdiv(width * page, tile * LEAST))
@@ -126,7 +131,7 @@ class StepAttention:
         self.constants = dict(
             M=len(q) // B, GROUP=H // K, K=K, D=D, ROWS=held, SOME=some, CHUNK=max(1, 8192 // (some * D)), TILE=tile,
             LEAST=LEAST, PAGE=page, PLACE=tl.int64 if pool.numel() >= 2**31 else tl.int32, OVERLAP=bool(overlap),
-            num_warps=4, num_stages=2)
+            num_warps=4, num_stages=3)
 
     @staticmethod
     def counters(most_rows: int, num_heads: int, num_kv_heads: int) -> int:

@@ -128,8 +128,8 @@ def check_two_tiles():
 
 
 def check_deep():
-    """Two layers, heads of their own, no dimension a multiple of a tile."""
-    texts, layers = made(DEEP, (6,), 2)
+    """Two layers, heads of their own, no dimension a multiple of a tile; two tiles of keys."""
+    texts, layers = made(DEEP, (20,), 2)
     check(texts, layers, 2)
 
 
