@@ -209,8 +209,6 @@ def _check(function: Callable, ranks: int, backend: str, timeout: float, args: t
         raise ValueError(f'backend is "gloo" (CPU) or "nccl" (a GPU for each rank); it is {backend!r}')
     if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
         raise ValueError(f"timeout must be a number of seconds above 0; it is {timeout!r}")
-    if not dist.is_available():
-        raise ValueError("this PyTorch was built without torch.distributed: install one with it to run several ranks")
     if backend == "nccl":
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if ranks > gpus:
