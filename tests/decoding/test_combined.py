@@ -78,21 +78,30 @@ def check_copies():
 
 
 def check_survival():
-    """Drafts are the draft model's greedy tokens, up to the one that takes the product of their chances below."""
+    """Drafts are the draft model's greedy tokens: `free` of them, then those whose chances' product is high enough."""
     stops = set()
-    for survival in (0.0, 0.01, 0.1):
+    for survival, free in ((0.0, 0), (0.01, 0), (0.1, 1), (0.1, 2)):
         text = list(PROMPT)
-        for step in decode(PROMPT, LENGTH, SurvivalDraft(SMALL, 5, survival=survival)).trace:
+        for step in decode(PROMPT, LENGTH, SurvivalDraft(SMALL, 5, survival=survival, free=free)).trace:
             if len(text) > len(PROMPT):
                 n, room = len(step.drafted), LENGTH + len(PROMPT) - len(text) - 1
-                assert list(step.drafted) == plain(text, n, SMALL)
-                p = torch.softmax(SMALL(torch.tensor([text + list(step.drafted)]))[0, len(text) - 1 : -1], -1)
-                reached = torch.stack([row[x] for row, x in zip(p, step.drafted, strict=True)]).cumprod(0) if n else p
-                assert bool((reached[:-1] >= survival).all())
-                assert n == min(5, room) or reached[-1] < survival
-                stops.add((survival, n))
+                longest = plain(text, n + 1, SMALL)
+                assert list(step.drafted) == longest[:n]
+                p = torch.softmax(SMALL(torch.tensor([text + longest]))[0, len(text) - 1 : -1], -1)
+                reached = torch.stack([row[x] for row, x in zip(p, longest, strict=True)]).cumprod(0)
+                assert bool((reached[free:n] >= survival).all())
+                assert n == min(5, room) or (n >= free and reached[n] < survival)
+                stops.add((survival, free, n))
             text += step.emitted
-    assert {(0.0, 5), (0.01, 2), (0.1, 1)} <= stops
+    assert {(0.0, 0, 5), (0.01, 0, 1), (0.1, 1, 1), (0.1, 2, 2)} <= stops
+    sampled = SurvivalDraft(SMALL, 5, survival=0.1, free=1)                     # drawn: the doubted token stays
+    sampled.start(TARGET, TARGET.new_cache())
+    for seed in range(9):
+        draft = sampled.propose([7, 8], 9, None, Sampling(1.0), torch.Generator().manual_seed(seed))
+        p = torch.softmax(SMALL(torch.tensor([[7, 8, *draft.tokens]]))[0, 1:-1], -1)
+        reached = torch.stack([row[x] for row, x in zip(p, draft.tokens, strict=True)]).cumprod(0)
+        n = len(draft.tokens)
+        assert len(draft.probs) == n and bool((reached[1:-1] >= 0.1).all()) and (n == 5 or n > 1 and reached[-1] < 0.1)
 
 
 CHECKS = {check.__name__: check for check in (check_order, check_own_ways, check_copies, check_survival)}
@@ -145,6 +154,7 @@ def test_sampled_drafts_carry_their_law():
     (lambda: Combined([PromptLookup(), "trie"]), TypeError, "Combined asks proposers"),
     (lambda: Combined([Scripted(right)] * 2), ValueError, "stands twice in the list"),
     (lambda: SurvivalDraft(SMALL, 0), ValueError, "num_tokens"),
+    (lambda: SurvivalDraft(SMALL, free=-1), ValueError, "free must be a whole number"),
     (lambda: SurvivalDraft(SMALL, survival=1.0), ValueError, "survival lies in"),
     (lambda: SurvivalDraft(SMALL, survival=float("nan")), ValueError, "survival lies in"),
 ])

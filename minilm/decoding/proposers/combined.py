@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from minilm.cache import KVCache
+from minilm.checks import check_count
 from minilm.decoding.proposers.draft_model import DraftModel, common_prefix
 from minilm.decoding.speculative import Chain, Draft, Proposer
 from minilm.lean import Lean
@@ -20,7 +21,7 @@ from minilm.sampling import Sampling, draw, uniform
 class Combined(Chain):
     """Each round the first of `sources` that drafts anything has the word.
 
-    The order is the rule: put first what says little but is right when it speaks, such as PromptLookup(12, 8,
+    The order is the rule: put first what says little but is right when it speaks, such as PromptLookup(7, 8,
     min_ngram=6), and last what can always speak. The choice depends on the text so far alone, never on a token that is
     then dropped, so the output law is the target's whatever the sources are. Raises TypeError for what is no proposer.
     """
@@ -69,17 +70,20 @@ class _OwnWays(Combined):
 class SurvivalDraft(DraftModel):
     """A draft model that goes on as long as what it drafts is likely to be reached.
 
-    A draft counts only if all before it were accepted. The product of the probabilities that the draft gave its own
-    tokens says how likely that is; drafting stops after the token that takes it below `survival`: a row of the
-    verification costs about a tenth of a pass, so a token that is reached less often than that does not pay. On a CPU
-    the draft runs as `Lean`, at a fifth of the time, where its shape allows.
+    A draft counts only if all before it were accepted; the product of the probabilities that the draft gave its own
+    tokens says how likely that is. A verification of `free` drafts costs no more than a plain pass (on a CPU four rows
+    take as long as one, see cpu_few_rows.json); each further row costs a tenth of one, and a token is worth some 0.4:
+    drafting stops before the first token beyond them that is reached less often than `survival`. When sampling, it
+    stops after that token, which stays: what is drawn must not be dropped for its value, or the output law would bend.
+    On a CPU the draft runs as `Lean`, at a fifth of the time, where its shape allows.
     """
 
-    def __init__(self, draft: GPT, num_tokens: int = 8, *, survival: float = 0.3):
+    def __init__(self, draft: GPT, num_tokens: int = 7, *, survival: float = 0.4, free: int = 3):
         super().__init__(Lean(draft) if Lean.fits(draft) else draft, num_tokens)
+        check_count("free", free, 0)
         if not 0 <= survival < 1:
             raise ValueError(f"survival lies in [0, 1); it is {survival}")
-        self.survival = survival
+        self.survival, self.free = survival, free
 
     def propose(self, text: list[int], limit: int, hidden: Tensor, sampling: Sampling,
                 generator: torch.Generator | None) -> Draft:
@@ -97,9 +101,12 @@ class SurvivalDraft(DraftModel):
                 q = sampling.probs(logits)
                 token = draw(q, uniform(generator))
                 probs.append(q)
-            tokens.append(token)
             reached /= float((logits - logits[token]).exp().sum())              # times softmax(logits)[token]
-            if reached < self.survival:
+            doubtful = reached < self.survival and len(tokens) >= self.free
+            if doubtful and sampling.greedy:
+                break
+            tokens.append(token)
+            if doubtful:
                 break
             feed = [token]
         return Draft(tokens, torch.stack(probs) if probs else None)
