@@ -22,10 +22,10 @@
                 kernel_cells (shapes, inputs, references), kernel_peers, kernel_timing and kernel_report
     parallel    a decode step whole and cut over ranks, and the price of an all-reduce
     drafters    which ways to draft go with a model
-    cost_model  what a technique should bring, from bytes, FLOPs and launches; ceilings measures what it predicts from,
-                predict reads a run's trace with it
-    combinations        every technique alone, in pairs, all together: measured beside predicted; gpu_combinations and
-                big_steps the same on a GPU, at real size
+    cost_model  what a technique should bring, from bytes, FLOPs and launches (paper); ceilings measures what it
+                predicts from, predict reads a run's trace with it
+    combinations        every technique alone, in pairs, all together: measured beside predicted; matrix says how each
+                runs; gpu_combinations and big_steps: the same on a GPU, at real size
     record      recorded results and their machine
 
 `results/` holds recorded runs.

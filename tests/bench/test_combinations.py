@@ -9,10 +9,10 @@ from core_helpers import assert_clear_error, one_thread, tiny_model  # noqa: F40
 from mutants import combinations as mutants
 
 import minilm
-from minilm.bench import big_steps, combinations, gpu_combinations, predict, record
+from minilm.bench import big_steps, combinations, gpu_combinations, matrix, predict, record
 from minilm.bench.ceilings import Ceilings
-from minilm.bench.combinations import BATCH, EXIT, REASONS, TECHNIQUES, Setup
 from minilm.bench.cost_model import Launches, Machine, Model
+from minilm.bench.matrix import BATCH, EXIT, REASONS, TECHNIQUES, Setup
 from minilm.decoding import autoregressive, speculative
 from minilm.decoding.proposers import AheadHeads, Blockwise, Combined, PromptLookup, SelfSpeculative, SurvivalDraft
 
@@ -188,7 +188,7 @@ def test_bad_input():
     assert_clear_error(lambda: setup().run("lookahead", BATCH, PROMPTS), ValueError, "the engine has none")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(minilm, "load", lambda name: (tiny_model(), None), raising=False)
-        patch.setattr(combinations.ceilings, "measure", lambda config: PAPER)
+        patch.setattr(matrix.ceilings, "measure", lambda config: PAPER)
         assert_clear_error(lambda: Setup.of("other", 4), ValueError, "has no draft model")
     if not torch.cuda.is_available():
         assert_clear_error(lambda: combinations.measure(device="cuda"), ValueError, "need an NVIDIA GPU")
