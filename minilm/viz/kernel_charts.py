@@ -2,8 +2,7 @@
 
 Every chart takes the recorded measurement (`bench.record.read("h100_kernels")`) and draws medians; a contestant that
 was not timed in a cell has no mark there. FlashInfer has two decode kernels: the faster of them stands for it, where
-both were timed. `beside` is another run's record, whose peers are drawn too, hollow and dashed: they were not timed in
-the same rounds (`record.read("h100_flashinfer")` has FlashInfer's tensor-core kernels).
+both were timed.
 """
 from collections.abc import Callable, Sequence
 
@@ -37,13 +36,7 @@ def style(name: str) -> tuple[str, str]:
     return STYLES.get(name.split(",")[0], MISSING)
 
 
-def _beside(beside: dict | None, part: str, cell: Sequence[dict]) -> dict[str, dict]:
-    """name -> timed row of a peer that another run timed in the same cell and that this one didn't."""
-    same = [row for row in (beside or {}).get("rows", ()) if row["part"] == part and row.get("cell") == cell[0]["cell"]]
-    return {name: row for name, row in contestants(same).items() if not row["ours"] and name not in contestants(cell)}
-
-
-def read_shares(measured: dict, names: Sequence[str] | None = None, *, beside: dict | None = None) -> Chart:
+def read_shares(measured: dict, names: Sequence[str] | None = None) -> Chart:
     """Decode, a line for each cell: share of a copy's pace, a mark for each contestant (or those in `names`).
 
     A copy reads and writes by turns, so that work that only reads can pass it by a few hundredths.
@@ -51,17 +44,14 @@ def read_shares(measured: dict, names: Sequence[str] | None = None, *, beside: d
     grid = cells(measured["rows"], "decode")
     fig, ax = theme.figure(height=1.3 + 0.33 * len(grid))
     for y, cell in enumerate(grid):
-        shares = {name: read_share(row, measured["limits"]) for name, row in contestants(cell).items()}
-        others = {name: read_share(row, beside["limits"]) for name, row in _beside(beside, "decode", cell).items()}
-        drawn = {name: share for name, share in (shares | others).items() if names is None or name in names}
+        drawn = {name: read_share(row, measured["limits"]) for name, row in contestants(cell).items()
+                 if names is None or name in names}
         if drawn:
             ax.plot([min(drawn.values()), max(drawn.values())], [y, y], color="#D8D8D8", linewidth=5, zorder=1)
         for name, share in drawn.items():
             (color, mark), mine = style(name), name in OURS
-            hollow = {"markerfacecolor": "white", "markeredgecolor": color, "label": f"{name} (another run)"}
-            full = {"markeredgecolor": "white", "markeredgewidth": 0.7, "label": name, "alpha": 0.9}
-            ax.plot(share, y, mark, color=color, markersize=8 if mine else 7, zorder=3 if mine else 2,
-                    **(hollow if name in others else full))
+            ax.plot(share, y, mark, color=color, markersize=8 if mine else 7, zorder=3 if mine else 2, alpha=0.9,
+                    markeredgecolor="white", markeredgewidth=0.7, label=name)
     _limit(ax, "x", 1, "a copy's pace")
     ax.set_yticks(range(len(grid)), [f"{label(c[0]['cell'])}   {size(c[0]['cell']['kv_bytes'])}" for c in grid])
     ax.set(xlabel="bytes/s of keys and values, as a share of a copy's (read + written)", xlim=(0, None),
@@ -95,7 +85,7 @@ def prefill_rates(measured: dict) -> Chart:
     return Chart(fig, f"prefill TFLOP/s, {len(sizes)} head sizes")
 
 
-def verify_times(measured: dict, *, beside: dict | None = None) -> Chart:
+def verify_times(measured: dict) -> Chart:
     """Verify: the time of m new tokens over our time of one, a panel for each batch and context."""
     grid = cells(measured["rows"], "verify")
     shapes = list(dict.fromkeys((cell[0]["cell"]["batch"], cell[0]["cell"]["context"]) for cell in grid))
@@ -106,9 +96,7 @@ def verify_times(measured: dict, *, beside: dict | None = None) -> Chart:
         one = next((named(cell, "paged_attention") for cell in mine if cell[0]["cell"]["queries"] == 1), None)
         base = median(one) if one else None
         if base:
-            share = lambda row, base=base: median(row) / base                                           # noqa: E731
-            _lines(ax, lengths, [contestants(cell) for cell in mine], share)
-            _lines(ax, lengths, [_beside(beside, "verify", cell) for cell in mine], share, another=True)
+            _lines(ax, lengths, [contestants(cell) for cell in mine], lambda row, base=base: median(row) / base)
         else:
             ax.text(0.5, 0.5, "not timed", transform=ax.transAxes, ha="center")
         _limit(ax, "y", 1, "")
@@ -155,15 +143,13 @@ def _share_of_copy(cell: Sequence[dict], operation: str, name: str) -> float | N
     return median(rows["copy"]) / median(rows[operation]) if {"copy", operation} <= rows.keys() else None
 
 
-def _lines(ax, xs: Sequence[int], found: Sequence[dict[str, dict]], value: Callable[[dict], float], *,
-           another: bool = False) -> None:
-    """A line for each contestant over `xs`, where it was timed; of another run, dashed and hollow."""
+def _lines(ax, xs: Sequence[int], found: Sequence[dict[str, dict]], value: Callable[[dict], float]) -> None:
+    """A line for each contestant over `xs`, where it was timed."""
     for name in dict.fromkeys(name for rows in found for name in rows):
         points = [(x, value(rows[name])) for x, rows in zip(xs, found, strict=True) if name in rows]
         (color, mark), mine = style(name), name in OURS
-        look = {"linestyle": (0, (4, 2)), "markerfacecolor": "white", "label": f"{name} (another run)"}
         ax.plot(*zip(*points, strict=True), color=color, marker=mark, markersize=6 if mine else 5,
-                linewidth=2.2 if mine else 1.3, zorder=3 if mine else 2, **(look if another else {"label": name}))
+                linewidth=2.2 if mine else 1.3, zorder=3 if mine else 2, label=name)
 
 
 def _limit(ax, axis: str, value: float, text: str) -> None:

@@ -295,7 +295,7 @@ def test_all_is_shown():
         assert words in text
 
 
-@pytest.mark.parametrize("name", ["h100_kernels", "h100_flashinfer"])
+@pytest.mark.parametrize("name", ["h100_kernels"])
 def test_recorded_runs_can_be_read(name):
     """Guards a record that lessons can't draw: rows without raw rounds, an error out of bounds, no versions."""
     recorded = record.read(name)

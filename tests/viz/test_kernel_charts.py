@@ -95,21 +95,6 @@ def test_cuda_cores_are_named_where_they_stand_alone():
     assert kernel_charts.contestants(both)["FlashInfer"] is both[1]
 
 
-def test_another_run_is_marked_as_such():
-    """Guards a peer of another run drawn as one of this run, our old kernel drawn at all, the wrong run's limit."""
-    cell = Attention(8, 8192)
-    ours = measured(row("decode", cell, "flash_decoding", cell.bytes / 3e12),
-                    row("verify", cell, "paged_attention", 1e-4))
-    other = measured(row("decode", cell, "FlashInfer", cell.bytes / 1e12),
-                     row("verify", cell, "FlashInfer paged", 2e-4),
-                     row("decode", cell, "flash_decoding", 1), row("decode", Attention(1, 99), "SDPA flash", 1))
-    other["limits"] = LIMITS | {"copy": [2e12]}
-    found = dots(kernel_charts.read_shares(ours, beside=other))
-    assert found == {"flash_decoding": [(pytest.approx(1), 0)], "FlashInfer (another run)": [(pytest.approx(0.5), 0)]}
-    found = dots(kernel_charts.verify_times(ours, beside=other))
-    assert found["FlashInfer paged (another run)"] == [(1, pytest.approx(2))]
-
-
 def test_ours_and_peers_differ_by_mark_too():
     """Guards two contestants of one chart that only colour tells apart."""
     marks = [mark for name, (_, mark) in kernel_charts.STYLES.items() if name != "flash_attention"]
