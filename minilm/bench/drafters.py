@@ -39,7 +39,7 @@ def drafters(model: GPT) -> dict[str, Callable[[], Proposer]]:
     if draft is not None:
         found["draft model"] = lambda: DraftModel(draft, 5, confidence=0.5)
         found["self-speculation"] = lambda: SelfSpeculative(4, 2)
-        found["combined"] = lambda: Combined([PromptLookup(7, 8, min_ngram=6), SurvivalDraft(draft)])
+        found["combined"] = lambda: Combined([PromptLookup(8, 8, min_ngram=6), SurvivalDraft(draft)])
     ahead = trained(AheadHeads.load, model)
     if ahead is not None:
         found["blockwise"] = lambda: Blockwise(ahead, CHAIN)

@@ -90,7 +90,7 @@ class Setup:
 
     def drafting(self, a: str, b: str) -> Callable[[], Proposer]:
         """How a technique drafts, or two: what looks the text up first, and only where it is rather sure."""
-        alone, first = self.drafters(), lambda: PromptLookup(7, 8, min_ngram=6)
+        alone, first = self.drafters(), lambda: PromptLookup(8, 8, min_ngram=6)
         if a == b:
             return (lambda: Combined([first(), alone[DRAFT]()])) if a == ALL else alone[a]
         free, other = sorted((a, b), key=lambda name: {LOOKUP: 0, TRIE: 1}.get(name, 2))

@@ -21,7 +21,7 @@ from minilm.sampling import Sampling, draw, uniform
 class Combined(Chain):
     """Each round the first of `sources` that drafts anything has the word.
 
-    The order is the rule: put first what says little but is right when it speaks, such as PromptLookup(7, 8,
+    The order is the rule: put first what says little but is right when it speaks, such as PromptLookup(8, 8,
     min_ngram=6), and last what can always speak. The choice depends on the text so far alone, never on a token that is
     then dropped, so the output law is the target's whatever the sources are. Raises TypeError for what is no proposer.
     """
@@ -78,7 +78,7 @@ class SurvivalDraft(DraftModel):
     On a CPU the draft runs as `Lean`, at a fifth of the time, where its shape allows.
     """
 
-    def __init__(self, draft: GPT, num_tokens: int = 7, *, survival: float = 0.4, free: int = 3):
+    def __init__(self, draft: GPT, num_tokens: int = 8, *, survival: float = 0.4, free: int = 3):
         super().__init__(Lean(draft) if Lean.fits(draft) else draft, num_tokens)
         check_count("free", free, 0)
         if not 0 <= survival < 1:
