@@ -13,7 +13,7 @@ from minilm.cache import KVCache
 from minilm.model import GPT
 
 FEW = 3                         # tokens: more are read faster by the model itself, all at once
-ONE_THREAD = 450_000            # numbers of a matrix: for more OpenBLAS wakes threads, and these fight PyTorch's for cores
+ONE_THREAD = 450_000            # numbers of a matrix: for more OpenBLAS wakes threads, which fight PyTorch's for cores
 
 
 class LeanCache(KVCache):
