@@ -88,10 +88,10 @@ class Theirs:
         self.model.model.rotary_emb = type(self.model.model.rotary_emb)(config).to(model.device)
         self.model.eval()
 
-    def session(self, requests: Requests, rounds: int, patience: float, **options) -> list[float]:
+    def session(self, requests: Requests, rounds: int, limit: float, **options) -> list[float]:
         """Seconds of each of `rounds` runs of all requests in one running manager, after an eighth of them to warm up.
 
-        Raises RuntimeError when it stops, makes another number of tokens, or says nothing for `patience` seconds.
+        Raises RuntimeError when it stops, makes another number of tokens, or takes more than `limit` seconds for a run.
         """
         from transformers import ContinuousBatchingConfig, GenerationConfig
         known = inspect.signature(ContinuousBatchingConfig).parameters
@@ -101,34 +101,37 @@ class Theirs:
         seconds = []
         with self.model.continuous_batching_context_manager(
                 generation_config=config, continuous_batching_config=batching) as manager:
-            _serve_all(manager, requests[: len(requests) // 8], 0, patience)
+            _serve_all(manager, requests[: len(requests) // 8], 0, limit)
             for number in range(1, rounds + 1):
                 started = time.perf_counter()
-                _serve_all(manager, requests, number, patience)
+                _serve_all(manager, requests, number, limit)
                 seconds.append(time.perf_counter() - started)
         return seconds
 
 
-def _serve_all(manager, requests: Requests, number: int, patience: float) -> None:
+def _serve_all(manager, requests: Requests, number: int, limit: float) -> None:
     left = {f"{number}.{i}": new for i, (_, new) in enumerate(requests)}
-    heard = time.monotonic()
+    started = time.monotonic()
     for i, (prompt, new) in enumerate(requests):
         manager.add_request(prompt, request_id=f"{number}.{i}", max_new_tokens=new)
     while left:
         result = manager.get_result(timeout=1)
         if result is not None and result.is_finished():
-            heard = time.monotonic()
             if len(result.generated_tokens) != left.pop(result.request_id):
                 raise RuntimeError(f"request {result.request_id} has {len(result.generated_tokens)} tokens; error: "
                                    f"{result.error}")
-        elif not manager.is_running() or time.monotonic() - heard > patience:
-            raise RuntimeError(f"its loop stopped with {len(left)} of {len(requests)} requests left")
+        if left and (not manager.is_running() or time.monotonic() - started > limit):
+            raise RuntimeError(f"after {time.monotonic() - started:.0f} s {len(left)} of {len(requests)} requests were "
+                               f"left, and its loop {'went on' if manager.is_running() else 'had stopped'}")
 
 
 def measure(*, count: int = 256, rounds: int = 3, models: Sequence[str] = ("8B", "minilm-14m"),
-            variants: Sequence[str] = tuple(VARIANTS), peer_rounds: int = 1, patience: float = 30.0,
+            variants: Sequence[str] = tuple(VARIANTS), peer_rounds: int = 1, limit: float = 60.0,
             say: Callable[[str], None] = print) -> dict:
-    """Tokens/s of the engine (median of `rounds`) and of each way to run the peer. ValueError where there is no GPU."""
+    """Tokens/s of the engine (median of `rounds`) and of each way to run the peer, `limit` seconds a run at most.
+
+    Raises ValueError where there is no GPU.
+    """
     if not torch.cuda.is_available():
         raise ValueError("this needs an NVIDIA GPU, and this machine has none that PyTorch can use; for a CPU there is "
                          "`minilm bench serving`")
@@ -137,7 +140,7 @@ def measure(*, count: int = 256, rounds: int = 3, models: Sequence[str] = ("8B",
         model = (random_gpt(SHAPES[name], "cuda") if name in SHAPES else
                  minilm.load(name, device="cuda", dtype=torch.bfloat16)[0])
         rows += of_model(name, model, requests_for(model.config.vocab_size, count), rounds, variants, peer_rounds,
-                         patience, say)
+                         limit, say)
         del model
         torch.cuda.empty_cache()
     return {"benchmark": "serving_gpu", "requests": count, "dtype": "bfloat16", "max_batch_tokens": BATCH_TOKENS,
@@ -145,7 +148,7 @@ def measure(*, count: int = 256, rounds: int = 3, models: Sequence[str] = ("8B",
 
 
 def of_model(name: str, model: GPT, requests: Requests, rounds: int, variants: Sequence[str], peer_rounds: int,
-             patience: float, say: Callable[[str], None]) -> list[dict]:
+             limit: float, say: Callable[[str], None]) -> list[dict]:
     """A row for each way to serve these requests, ours first; what a way that fails raised stands in its row."""
     prompt_tokens, tokens = sum(len(prompt) for prompt, _ in requests), sum(new for _, new in requests)
     rows: list[dict] = []
@@ -165,7 +168,7 @@ def of_model(name: str, model: GPT, requests: Requests, rounds: int, variants: S
     peer = Theirs(model)
     for variant in variants:
         enter(variant, lambda variant=variant: {
-            "seconds": peer.session(requests, peer_rounds, patience, **VARIANTS[variant])})
+            "seconds": peer.session(requests, peer_rounds, limit, **VARIANTS[variant])})
         torch.cuda.empty_cache()
     return rows
 
