@@ -36,14 +36,15 @@ def _product(values):
 
 
 def _share(confidence, seconds, *, survival=_product, own=lambda texts: texts, rate=lambda tokens, s: tokens / s,
-           time=lambda seconds, n, texts: seconds[n], order=True):
+           time=lambda seconds, n, texts: seconds[n], order=True,
+           pick=lambda rates: rates.index(max(rates))):
     """The answer, each of its steps open to change."""
     drafts = [(s, -text) for text, values in enumerate(confidence) for s in survival(values)]
     drafts.sort(reverse=order)
     most = min(len(seconds) - 1, len(drafts))
     rates = [rate(own(len(confidence)) + sum(s for s, _ in drafts[:n]), time(seconds, n, len(confidence)))
              for n in range(most + 1)]
-    best = rates.index(max(rates))
+    best = pick(rates)
     return [sum(text == -where for _, where in drafts[:best]) for text in range(len(confidence))]
 
 
@@ -126,6 +127,8 @@ WRONG = {
     "a pass gets longer in steps: a draft that does not pay alone may pay with the next ones; look at every n":
         _first_peak,
     "that is the fastest pass; what counts is tokens a second": _but(rate=lambda tokens, s: -s),
+    "two choices are equally good here: take the one with fewer drafts": _but(
+        pick=lambda rates: max(range(len(rates)), key=lambda n: (rates[n], n))),
     "seconds[n] is a pass with n drafts; the texts' own tokens are in it already, so the index is n": _but(
         time=lambda seconds, n, texts: seconds[n + texts]),
     "seconds[n] is a pass with n drafts: yours is one early": _but(
@@ -172,7 +175,7 @@ def _(answer):
 def _(answer):
     agree(answer, share_drafts, [
         ([[0.3], [0.2]], line(1, 0.5, 2)), ([[]], [1.0]), ([[], [0.9, 0.85]], line(1, 0.1, 2)),
-        ([[0.9, 0.9], [], [0.95]], [1.0, 1.05])], wrong=WRONG)
+        ([[0.9, 0.9], [], [0.95]], [1.0, 1.05]), ([[0.5]], [1.0, 1.5])], wrong=WRONG)       # the last: a tie
 
 
 @ex4.check("never more than seconds has room for", mistake="n goes up to len(seconds) - 1, or to the number of drafts")

@@ -50,7 +50,7 @@ WRONG_1 = {
         join=lambda w, k, f, l: max(w, k, f, l)),
     "launches come on top: each takes its time before anything moves": _but_1(
         join=lambda w, k, f, l: max(max(w, f) + k, l)),
-    "keys and values are read after the products have begun to wait: they come on top of the longer one": _but_1(
+    "keys and values come on top of the longer of weights and products, not on top of the weights alone": _but_1(
         join=lambda w, k, f, l: max(w + k, f) + l),
     "of reading the weights and multiplying the longer one is waited for, not the shorter": _but_1(
         join=lambda w, k, f, l: min(w, f) + k + l),
