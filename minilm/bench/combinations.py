@@ -13,7 +13,7 @@ from minilm.race import rotated
 from minilm.text import counted
 
 
-def measure(name: str = "minilm-14m", *, prompts: int = 3, new_tokens: int = 64, rounds: int = 5, device: str = "cpu",
+def measure(name: str = "minilm-14m", *, prompts: int = 2, new_tokens: int = 64, rounds: int = 5, device: str = "cpu",
             say: Callable[[str], None] = print) -> dict:
     """Everything in turn in every round, each round beginning with another one; see the module's text.
 
