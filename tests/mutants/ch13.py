@@ -114,10 +114,11 @@ def joined_as_they_lie(x, gate_ups, downs, bias):
 
 
 def plan(gpus, texts, model, machine, *, reduces=2, latency=True, way=2, factor=True, alone=False, all_texts=False,
-         one_text=False, cut_weights=True, cut_kv=True, floor=False, undealt=False, memory=True, most=False):
+         one_text=False, cut_weights=True, cut_kv=True, floor=False, undealt=False, memory=True, most=False,
+         any_ranks=False, late=False):
     best = None
     for n in range(1, gpus + 1):
-        if gpus % n:
+        if gpus % n and not any_ranks:
             continue
         copies = gpus // n
         mine = texts if undealt else texts // copies if floor else math.ceil(texts / copies)
@@ -130,7 +131,7 @@ def plan(gpus, texts, model, machine, *, reduces=2, latency=True, way=2, factor=
         if n == 1:
             once = machine["latency"] if alone else 0
         seconds = size / machine["read"] + reduces * model["layers"] * once
-        if best is None or seconds < best[1] or most:
+        if best is None or seconds < best[1] or most or (late and seconds == best[1]):
             best = n, seconds
     return best
 
@@ -174,5 +175,7 @@ MUTANTS = {
         Mutant("texts for all", but(undealt=True), "yours gives all of them to each"),
         Mutant("any size", but(memory=False), "what does not fit into a GPU's memory"),
         Mutant("most ranks", but(most=True), "the largest number of ranks that fits"),
+        Mutant("any ranks", but(any_ranks=True), "must divide the GPUs"),
+        Mutant("more of equals", but(late=True), "take the fewer ranks"),
     ],
 }
