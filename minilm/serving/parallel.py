@@ -46,6 +46,9 @@ def shard(model: GPT, mesh: DeviceMesh) -> GPT:
     """
     if not isinstance(model, GPT):
         raise TypeError(f"shard cuts a GPT; it got a {type(model).__name__}")
+    if not isinstance(mesh, DeviceMesh) or mesh.ndim != 1:
+        raise TypeError("mesh must be a DeviceMesh of one dimension, as `run` gives to its function; "
+                        f"it is {mesh!r:.60}")
     if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         raise ValueError("this model is cut already: load it anew to cut it otherwise")
     ranks, c = mesh.size(), model.config
@@ -74,8 +77,11 @@ def deal(sizes: list[int], ranks: int) -> Tensor:
     """The order of rows in which an even cut gives each rank its share of every part -> row numbers[sum(sizes)].
 
     sizes: rows of the parts that lie one after the other in a fused matrix, each a multiple of `ranks`. Rank r's run of
-    rows is piece r of the first part, piece r of the second, and so on.
+    rows is piece r of the first part, piece r of the second, and so on. Raises ValueError where a part is no multiple.
     """
+    check_count("ranks", ranks, 1)
+    if not sizes or any(size % ranks for size in sizes):
+        raise ValueError(f"parts of {sizes} rows cannot be dealt evenly to {ranks} ranks")
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return torch.cat([torch.arange(start + rank * size // ranks, start + (rank + 1) * size // ranks)
                       for rank in range(ranks) for start, size in zip(starts, sizes, strict=True)])

@@ -161,7 +161,7 @@ def _work(rank: int, ranks: int, port: int, backend: str, timeout: float, thread
             mesh = _join(rank, ranks, port, backend, timeout, threads)
         function, args, kwargs = pickle.loads(work)
         result = function(mesh, *args, **kwargs)
-        pipe.send(("done", pickle.dumps(result if rank == 0 else None)))
+        pipe.send(("done", _packed(result if rank == 0 else None)))
     except BaseException as error:
         waited = "imed out" in str(error) and not isinstance(error, TimeoutError)
         lost = waited or isinstance(error, dist.DistError) or "onnection closed by peer" in str(error)
@@ -172,6 +172,14 @@ def _work(rank: int, ranks: int, port: int, backend: str, timeout: float, thread
         os._exit(1)                                             # no goodbyes to ranks that may hang
     pipe.recv()
     dist.destroy_process_group()
+
+
+def _packed(result: Any) -> bytes:
+    try:
+        return pickle.dumps(result)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(f"what the function returned cannot be sent to the process that called run ({error}): return "
+                         "plain values or tensors") from None
 
 
 def _join(rank: int, ranks: int, port: int, backend: str, timeout: float, threads: int) -> dist.DeviceMesh:

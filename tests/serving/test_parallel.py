@@ -108,6 +108,21 @@ def test_deal_moves_every_row_once_and_equally_many_of_each_part_to_a_rank(piece
         assert all(mine[part[mine] == p].diff().eq(1).all() for p in range(len(sizes))), "order within a part"
 
 
+@pytest.mark.parametrize("sizes, ranks, message", [
+    ([3, 3], 2, r"parts of \[3, 3\] rows cannot be dealt evenly to 2 ranks"), ([], 2, "cannot be dealt"),
+    ([4], 0, "ranks must be a whole number of at least 1")])
+def test_what_cannot_be_dealt(sizes, ranks, message):
+    """Guards an uneven order without a word, and an error from deep inside."""
+    with pytest.raises(ValueError, match=message):
+        deal(sizes, ranks)
+
+
+@pytest.mark.parametrize("mesh", [None, 2])
+def test_a_mesh_that_is_none(mesh):
+    with pytest.raises(TypeError, match="mesh must be a DeviceMesh of one dimension"):
+        parallel.shard(GPT(rank_work.GROUPED), mesh)
+
+
 SMOLLM2 = dict(vocab_size=49152, num_layers=30, width=576, num_heads=9, num_kv_heads=3, head_size=64, mlp_width=1536)
 
 
@@ -149,6 +164,11 @@ def test_a_rank_that_fails_ends_the_run_with_one_error(how, rank, message, tmp_p
 def test_a_process_that_goes_without_a_word():
     with pytest.raises(RankError, match="rank 0 of 1 ended with exit code 7$"):
         run(rank_work.vanish, 1)
+
+
+def test_a_result_that_cannot_be_sent():
+    with pytest.raises(RankError, match="what the function returned cannot be sent to the process that called run"):
+        run(rank_work.unsendable, 1)
 
 
 def test_run_gives_back_what_rank_0_returned():
