@@ -9,7 +9,9 @@ is first needed; what pads them writes where nothing is kept and is seen by nobo
 `Captured(model)` decodes in place of the model, one text at a time, with any decoder. Without a GPU it runs the same
 padded passes unrecorded: slower than the model itself, and a way to test them.
 """
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +37,23 @@ def size_for(least: int) -> int:
 def width_for(tokens: int) -> int:
     """How wide the pass for so many tokens is: finer steps than `size_for`'s where a step is a lot of work."""
     return size_for(tokens) if tokens <= 64 else -(-tokens // 16) * 16
+
+
+def record_graph(run: Callable[[], Any], pool: Any) -> tuple[torch.cuda.CUDAGraph, Any]:
+    """Run once, so that libraries set themselves up, then again while the launches are written down: (graph, answer).
+
+    pool: the memory that graphs share. The answer lies where every replay writes it.
+    """
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        run()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        answer = run()
+    return graph, answer
 
 
 class StaticCache(KVCache):
@@ -135,22 +154,9 @@ class Recorded:
             self.states = self._run()
         else:
             if self.graph is None:
-                self._record()
+                self.graph, self.states = record_graph(self._run, self.pool)
             self.graph.replay()
         return self.states
-
-    def _record(self) -> None:
-        """Run once, so that libraries set themselves up, then again while the launches are written down."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self._run()
-        torch.cuda.current_stream().wait_stream(side)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
-            self.states = self._run()
-        self.graph = graph
 
     @torch.inference_mode()
     def _run(self) -> Tensor:

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minilm.checkpoint import hf_tensors
-from minilm.hf_config import config_to_hf
+from minilm.bench.contestants import twin
 from minilm.model import GPT
 
 
@@ -62,18 +61,7 @@ class Transformers:
     NEW = 33
 
     def __init__(self, model: GPT, state):
-        from transformers import AutoConfig, AutoModelForCausalLM, logging
-        logging.set_verbosity_error()
-        hf = config_to_hf(model.config, model.dtype, None)
-        config = AutoConfig.for_model(hf.pop("model_type"), **hf)
-        with torch.device("meta"):
-            self.model = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
-        self.model.load_state_dict(hf_tensors(model), strict=False, assign=True)
-        self.model.tie_weights()
-        rotary = self.model.model.rotary_emb
-        self.model.model.rotary_emb = type(rotary)(config).to(model.device)
-        self.model.eval()
-        self.state = state
+        self.model, self.state = twin(model), state
         ids = torch.randint(model.config.vocab_size, (state.batch, state.position), device=model.device)
         self.ids = ids
         for count in (self.NEW, 1, self.NEW):                   # compiles, records

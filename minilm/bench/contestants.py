@@ -13,6 +13,7 @@ from minilm.decoding import Entropy, ExitPolicy, Patience, SoftmaxResponse, auto
 from minilm.decoding.lens import Lens
 from minilm.decoding.speculative import Proposer, speculative
 from minilm.generation import Generation, Stats
+from minilm.hf_config import config_to_hf
 from minilm.model import GPT
 from minilm.tokenizer import Tokenizer
 
@@ -92,6 +93,23 @@ def chosen(course: Course, names: list[str] | None = None) -> list[Contestant]:
             raise ValueError(f"{name!r} can't run with this model: what it needs was trained for another one")
     wanted = [name for name, c in REGISTRY.items() if c.fits(course)] if names is None else [*names, BASELINE]
     return [c for name, c in REGISTRY.items() if name in wanted]
+
+
+def twin(model: GPT, **options):
+    """`transformers`' own class on this model's weights, not copied: for models too large to have twice.
+
+    options: as for `AutoModelForCausalLM.from_config`.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, logging
+    logging.set_verbosity_error()
+    hf = config_to_hf(model.config, model.dtype, None)
+    config = AutoConfig.for_model(hf.pop("model_type"), **hf)
+    with torch.device("meta"):
+        made = AutoModelForCausalLM.from_config(config, dtype=model.dtype, **options)
+    made.load_state_dict(checkpoint.hf_tensors(model), strict=False, assign=True)
+    made.tie_weights()
+    made.model.rotary_emb = type(made.model.rotary_emb)(config).to(model.device)        # no weights: still on "meta"
+    return made.eval()
 
 
 class TransformersPeer:

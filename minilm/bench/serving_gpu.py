@@ -16,8 +16,7 @@ import torch
 
 import minilm
 from minilm.bench.big_steps import SHAPES, random_gpt
-from minilm.checkpoint import hf_tensors
-from minilm.hf_config import config_to_hf
+from minilm.bench.contestants import twin
 from minilm.model import GPT
 from minilm.serving import Engine
 
@@ -76,17 +75,7 @@ class Theirs:
     """`transformers`' own class with this model's weights, not copied, and its continuous batching."""
 
     def __init__(self, model: GPT):
-        from transformers import AutoConfig, AutoModelForCausalLM, logging
-        logging.set_verbosity_error()
-        hf = config_to_hf(model.config, model.dtype, None)
-        config = AutoConfig.for_model(hf.pop("model_type"), **hf)
-        config._attn_implementation = "sdpa"
-        with torch.device("meta"):
-            self.model = AutoModelForCausalLM.from_config(config, dtype=model.dtype, attn_implementation="sdpa")
-        self.model.load_state_dict(hf_tensors(model), strict=False, assign=True)
-        self.model.tie_weights()
-        self.model.model.rotary_emb = type(self.model.model.rotary_emb)(config).to(model.device)
-        self.model.eval()
+        self.model = twin(model, attn_implementation="sdpa")
 
     def session(self, requests: Requests, rounds: int, limit: float, **options) -> list[float]:
         """Seconds of each of `rounds` runs of all requests in one running manager, after an eighth of them to warm up.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from minilm.cache import ancestry
-from minilm.captured import size_for
+from minilm.captured import record_graph, size_for
 from minilm.kernels import paged_attention
 from minilm.model import GPT
 from minilm.sampling import Sampling
@@ -78,7 +78,7 @@ class Recorded:
             self._run()
         else:
             if self.graph is None:
-                self._record()
+                self.graph, _ = record_graph(self._run, self.pool)
             self.graph.replay()
             torch.cuda.current_stream().synchronize()
         return self.states, self.logits, self.back.tolist()
@@ -123,19 +123,6 @@ class Recorded:
                 depths, whom = ancestry(turn.parents)
                 sees[i] = False
                 sees[i, :n, :n], positions[i, :n] = whom.numpy(), turn.table.length + depths.numpy()
-
-    def _record(self) -> None:
-        """Run once, so that libraries set themselves up, then again while the launches are written down."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self._run()
-        torch.cuda.current_stream().wait_stream(side)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
-            self._run()
-        self.graph = graph
 
     @torch.inference_mode()
     def _run(self) -> None:
