@@ -87,11 +87,12 @@ def row(pair: tuple[str, str], first: Outcome, base: Outcome, own: list[float], 
 
 
 def mark(cells: list[dict]) -> None:
-    """Say of each pair whether it hurts: slower than the faster of the two alone."""
-    alone = {cell["a"]: cell["speed_up"] for cell in cells if cell["a"] == cell["b"]}
+    """Say of each pair whether it hurts: slower than the faster of the two alone, by the median over rounds."""
+    alone = {cell["a"]: cell for cell in cells if cell["a"] == cell["b"]}
     for cell in cells:
         if cell["a"] != cell["b"] and cell["reason"] is None:
-            cell["hurts"] = cell["speed_up"] < max(alone[cell["a"]], alone[cell["b"]])
+            best = max((alone[cell["a"]], alone[cell["b"]]), key=lambda one: one["speed_up"])
+            cell["hurts"] = ratio(cell["ratios"], best["ratios"]) < 1
 
 
 def empty(a: str, b: str) -> dict:

@@ -1,7 +1,10 @@
 """Techniques alone and in pairs: what a recorded run of `minilm bench combinations` measured, the model's word beside.
 
 All functions take that record (`record.read("cpu_combinations")`); speed-ups are ratios to plain decoding of one text.
+A pair is held against the better of its two round by round, and the median of these ratios judges: what disturbs a
+round disturbs both.
 """
+import statistics
 from collections.abc import Sequence
 from html import escape
 
@@ -24,16 +27,24 @@ def alone(measured: dict, name: str) -> float:
     return cell(measured, name, name)["speed_up"]
 
 
+def against_best(measured: dict, a: str, b: str) -> list[float]:
+    """The pair's speed over that of the better of its two alone, in each round."""
+    best = max(a, b, key=lambda name: alone(measured, name))
+    return [pair / one for pair, one in zip(cell(measured, a, b)["ratios"], cell(measured, best, best)["ratios"],
+                                            strict=True)]
+
+
 def verdict(measured: dict, a: str, b: str) -> str:
     """"hurts" (slower than the better of the two), "no more" (about as fast), "adds" (faster than the better), or
     "multiplies" (at least their product, less 5 %)."""
-    pair, one, other = cell(measured, a, b)["speed_up"], alone(measured, a), alone(measured, b)
-    best = max(one, other)
-    if pair < best * (1 - NOISE):
+    one, other, pair = (cell(measured, *names)["ratios"] for names in ((a, a), (b, b), (a, b)))
+    gain = statistics.median(against_best(measured, a, b))
+    of_product = statistics.median(p / (x * y) for p, x, y in zip(pair, one, other, strict=True))
+    if gain < 1 - NOISE:
         return "hurts"
-    if min(one, other) > 1 + NOISE and pair >= one * other * (1 - NOISE):
+    if min(alone(measured, a), alone(measured, b)) > 1 + NOISE and of_product >= 1 - NOISE:
         return "multiplies"
-    return "adds" if pair > best * (1 + NOISE) else "no more"
+    return "adds" if gain > 1 + NOISE else "no more"
 
 
 SIGNS = {"hurts": "▼ hurts", "no more": "= no more", "adds": "▲ adds", "multiplies": "× multiplies"}
@@ -94,8 +105,8 @@ def _measured(ax, measured: dict, found: dict, row: int, column: int, diagonal: 
     if diagonal:
         tone = max(-1.0, min(1.0, (speed - 1) / 2.5))
     else:
-        best = max(alone(measured, found["a"]), alone(measured, found["b"]))
-        tone = max(-1.0, min(1.0, (speed / best - 1) * 1.6))
+        gain = statistics.median(against_best(measured, found["a"], found["b"]))
+        tone = max(-1.0, min(1.0, (gain - 1) * 1.6))
         sign = SIGNS[verdict(measured, found["a"], found["b"])][0] + " "
     color = theme.diverging(tone) if abs(tone) > 0.08 else "#F0F0F0"
     ax.add_patch(Rectangle((column, row), 1, 1, facecolor=color, linewidth=0))
@@ -115,15 +126,16 @@ def reasons(measured: dict) -> list[str]:
     return list(dict.fromkeys(found["reason"] for found in measured["cells"] if found["reason"] is not None))
 
 
-def hurting(measured: dict) -> list[tuple[str, str, float, float]]:
-    """(a, b, the pair's speed-up, the better one's alone) of each pair that hurts, the worst first."""
-    out = []
-    for found in measured["cells"]:
-        if found["a"] != found["b"] and found["reason"] is None:
-            best = max(alone(measured, found["a"]), alone(measured, found["b"]))
-            if verdict(measured, found["a"], found["b"]) == "hurts":
-                out.append((found["a"], found["b"], found["speed_up"], best))
-    return sorted(out, key=lambda one: one[2] / one[3])
+def hurting(measured: dict) -> list[tuple[str, str, list[float]]]:
+    """(a, b, the pair's speed over the better one's in each round) of each pair that hurts, the worst first."""
+    found = [(cell["a"], cell["b"], against_best(measured, cell["a"], cell["b"])) for cell in run_pairs(measured)
+             if verdict(measured, cell["a"], cell["b"]) == "hurts"]
+    return sorted(found, key=lambda one: statistics.median(one[2]))
+
+
+def run_pairs(measured: dict) -> list[dict]:
+    """The cells of pairs that were run."""
+    return [cell for cell in measured["cells"] if cell["a"] != cell["b"] and cell["reason"] is None]
 
 
 # --- one pair --------------------------------------------------------------------------------------------------------

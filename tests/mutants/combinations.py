@@ -7,7 +7,9 @@ MATRIX, PREDICT, GPU = (importlib.import_module(f"minilm.bench.{name}")
                         for name in ("combinations", "predict", "gpu_combinations"))
 
 COMBINATIONS = [
-    edit("hurts: slower than the slower one", "check_hurts", MATRIX, "mark", "max(alone", "min(alone"),
+    edit("hurts: slower than the slower one", "check_hurts", MATRIX, "mark", "max((", "min(("),
+    edit("hurts: medians apart", "check_hurts", MATRIX, "mark", 'ratio(cell["ratios"], best["ratios"]) < 1',
+         'cell["speed_up"] < best["speed_up"]'),
     edit("a draft pass by Lean costs what PyTorch's does", "check_paper", PREDICT, "draft_seconds",
          "fast = lean and width <= 3", "fast = False"),
     edit("prompts read by Lean", "check_paper", PREDICT, "draft_seconds", "width <= 3", "width <= 300"),

@@ -1,4 +1,5 @@
 """Pictures of lesson 12: what a request lived through, pairs of techniques, predictions, exits in a batch."""
+import copy
 import re
 
 import pytest
@@ -114,7 +115,7 @@ def test_timeline_says_what_happened():
 
 def cell(a, b, speed_up, predicted=1.0, reason=None):
     return {"a": a, "b": b, "reason": reason, "exact": True, "same": 1, "of": 1, "speed_up": speed_up,
-            "predicted": predicted, "binds": "weights", "hurts": None}
+            "ratios": speed_up and [speed_up] * 3, "predicted": predicted, "binds": "weights", "hurts": None}
 
 
 MEASURED = {"model": "m", "dtype": "float32", "machine": {"processor": "cpu"}, "techniques": ["x", "y", "z", "w"],
@@ -128,7 +129,11 @@ def test_verdicts():
     verdict = lambda a, b: combinations.verdict(MEASURED, a, b)                             # noqa: E731
     assert [verdict("x", "y"), verdict("z", "x"), verdict("y", "z"), verdict("w", "x")] == [
         "multiplies", "hurts", "adds", "no more"]
-    assert combinations.hurting(MEASURED) == [("x", "z", 1.8, 2.0)]
+    assert combinations.hurting(MEASURED) == [("x", "z", [0.9] * 3)]
+    noisy = copy.deepcopy(MEASURED)             # rounds differ by more than the pair does: medians apart say 1.7 to 2
+    combinations.cell(noisy, "x", "x")["ratios"] = [1.0, 2.0, 2.6]
+    combinations.cell(noisy, "x", "z").update(ratios=[1.2, 1.7, 3.0], speed_up=1.7)
+    assert combinations.verdict(noisy, "x", "z") == "adds" and not combinations.hurting(noisy)
     assert combinations.reasons(MEASURED) == ["they <refuse>"]
     with pytest.raises(ValueError, match="there are x, y, z, w"):
         combinations.cell(MEASURED, "x", "q")
