@@ -132,7 +132,7 @@ def test_verdicts():
     assert combinations.hurting(MEASURED) == [("x", "z", [0.9] * 3)]
     noisy = copy.deepcopy(MEASURED)             # rounds differ by more than the pair does: medians apart say 1.7 to 2
     combinations.cell(noisy, "x", "x")["ratios"] = [1.0, 2.0, 2.6]
-    combinations.cell(noisy, "x", "z").update(ratios=[1.2, 1.7, 3.0], speed_up=1.7)
+    combinations.cell(noisy, "x", "z").update(ratios=[1.2, 1.7, 2.9], speed_up=1.7)
     assert combinations.verdict(noisy, "x", "z") == "adds" and not combinations.hurting(noisy)
     assert combinations.reasons(MEASURED) == ["they <refuse>"]
     with pytest.raises(ValueError, match="there are x, y, z, w"):
