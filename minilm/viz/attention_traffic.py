@@ -68,7 +68,7 @@ def view(T: int, D: int = 128, rows: int = 128, heads: int = 32, size: int = 2, 
                f"{short(T * T * size)}B, all heads': {short(T * T * weight)}B. If no cache helped "
                f"and all programs' reads counted, tiled would move {short(one.moved * weight)}B, {asked:.0f} FLOP a "
                f"byte. Times at {rate / 1e12:.1f} TB/s, an H100's measured copy rate; its ridge is at some "
-               "260 FLOP a byte.")
+               "270 FLOP a byte.")
     return html.card(_key() + svg.drawing(theme.PIXELS, y + ROW, *shapes, title="bytes moved by attention"),
                      caption=caption)
 
