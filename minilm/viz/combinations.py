@@ -133,6 +133,17 @@ def hurting(measured: dict) -> list[tuple[str, str, list[float]]]:
     return sorted(found, key=lambda one: statistics.median(one[2]))
 
 
+def foreseen(measured: dict) -> list[tuple[str, str, float, float]]:
+    """(a, b, predicted, measured) of each pair that the model tells of: its speed over that of the better one alone."""
+    found = []
+    for pair in run_pairs(measured):
+        a, b = pair["a"], pair["b"]
+        best = cell(measured, *[max(a, b, key=lambda name: alone(measured, name))] * 2)
+        if pair["predicted"] is not None and best["predicted"] is not None:
+            found.append((a, b, pair["predicted"] / best["predicted"], statistics.median(against_best(measured, a, b))))
+    return found
+
+
 def run_pairs(measured: dict) -> list[dict]:
     """The cells of pairs that were run."""
     return [cell for cell in measured["cells"] if cell["a"] != cell["b"] and cell["reason"] is None]
