@@ -8,14 +8,15 @@
     exits       early exit: what every policy loses, and how fast the calibrated ones are
     exit_losses, exit_cost, edit_tasks      what `exits` stands on
     speculative speculation by every drafter, beside plain decoding and `transformers`' assisted generation
-    lossless    every lossless decoder is plain decoding token by token, greedy, float64 and float32
+    lossless    every lossless decoder is plain decoding token by token, greedy, float64 and float32; on a GPU it is
+                engine_lossless: the engine with everything on, each divergence held against the measured rounding
     lookahead_steps     how many passes lookahead saves, by window, n-gram and guesses (`minilm bench lookahead`)
     trie        a trie on the clock: requests that come again, the first of their kind, and where it is no use
     big_decode  a decode step of models of real size on a GPU, beside the limit and peers (`minilm bench big`); the
                 peers are in big_peers
     captured    decoding with passes as CUDA graphs: plain, lookahead, speculative; passes beside their floor
     serving     many requests: the engine, one at a time, static batches, `transformers`' continuous batching; memory
-    serving_gpu the same on a GPU, with an 8B model's shape
+    serving_gpu the same on a GPU, with an 8B model's shape; flash_peer gives `transformers` flash attention for it
     batched_exit        early exit in a batch: layers run, layers read, the clock
     reservations where KV memory goes under contiguous reservations and under blocks
     kernels     the Triton kernels beside SDPA, cuDNN, FlexAttention, FlashInfer and the limits of a GPU; it stands on
@@ -36,8 +37,8 @@ import importlib
 ROUNDS = 7
 # Each benchmark and the options that mean something to it; --record goes with all.
 BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",),
-              "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"), "lossless": ("model",),
-              "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "captured": ("rounds",),
+              "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"),
+              "lossless": ("model", "device"), "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "captured": ("rounds",),
               "trie": ("model", "rounds"), "parallel": ("model", "rounds", "device", "ranks"),
               "big": ("model", "rounds", "peers"), "serving_gpu": ("rounds",), "batched_exit": ("rounds",),
               "combinations": ("model", "rounds", "device")}
@@ -57,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "speculative, lossless, trie, combinations and parallel take one (default: minilm-14m; "
                              "for parallel on cuda 8b, random weights of that shape)")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"how often each is timed (default: {ROUNDS})")
-    parser.add_argument("--device", help="for limits, decode, parallel and combinations: cpu (default) or cuda")
+    parser.add_argument("--device",
+                        help="for limits, decode, lossless, parallel and combinations: cpu (default) or cuda; "
+                             "lossless on cuda is the engine, with everything on")
     parser.add_argument("--ranks", type=int, metavar="N", help="for parallel: over how many ranks (default: 2)")
     parser.add_argument("--peers", nargs="*", metavar="NAME",
                         help="for big: pytorch (default), compiled, transformers; the last two take minutes to compile")
@@ -91,17 +94,29 @@ def run(args: argparse.Namespace) -> int:
         timed = {"rounds": rounds} if "rounds" in BENCHMARKS[args.what] else {}
         given = {name: getattr(args, name) for name in ("device", "ranks", "peers")
                  if getattr(args, name) is not None}
+        given |= kept(args, device) if args.what == "serving_gpu" else {}
         measured = benchmark.measure(*args.model or [], **timed, **given)
         shown = benchmark.show(measured)
     else:
-        from minilm.bench import lossless as benchmark
-        measured = benchmark.measure(**{"name": args.model[0]} if args.model else {})
+        benchmark = importlib.import_module(f"minilm.bench.{'lossless' if device == 'cpu' else 'engine_lossless'}")
+        given = {"name": args.model[0]} if args.model else {}
+        if device != "cpu":
+            given |= {"device": device} | kept(args, device)
+        measured = benchmark.measure(**given)
         shown = benchmark.show(measured)
     print(shown)
     if args.record:
         from minilm.bench.record import write
         print(f"recorded in {write(args.record, measured, device)}")
     return 0
+
+
+def kept(args: argparse.Namespace, device: str) -> dict:
+    """For a long benchmark that hands out what it has after every row: --record saves each time."""
+    if not args.record:
+        return {}
+    from minilm.bench.record import write
+    return {"keep": lambda measured: write(args.record, measured, device)}
 
 
 def check_options(args: argparse.Namespace) -> None:

@@ -78,10 +78,13 @@ def measure(num_prompts: int = 50, new_tokens: int = 64, name: str = "minilm-14m
 
 @torch.inference_mode()
 def divergence(model: GPT, prompt: list[int], plain: list[int], made: list[int]) -> dict:
-    """Where two texts part, and how near the two best logits are there."""
+    """Where two texts part, how near the two best logits are there, and how far behind the best the worse of the two
+    tokens is that were chosen (None where one text has no token there)."""
     at = first_difference(plain, made)
-    best = model(torch.tensor([prompt + plain[:at]]))[0, -1].topk(2).values
-    return {"at": at, "margin": float(best[0] - best[1])}
+    logits = model(torch.tensor([prompt + plain[:at]], device=model.device))[0, -1]
+    best, chosen = logits.topk(2).values, [text[at] for text in (plain, made) if at < len(text)]
+    behind = float(best[0] - logits[chosen].min()) if len(chosen) == 2 else None
+    return {"at": at, "margin": float(best[0] - best[1]), "behind": behind}
 
 
 def line(row: dict) -> str:

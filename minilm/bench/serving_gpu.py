@@ -2,10 +2,15 @@
 
 256 requests arrive together; prompts and outputs have log-normal lengths; greedy and without an end token, so that all
 make equally many tokens. Random weights of the shape of an 8B model, made on the GPU, and minilm-14m, which shows what
-is left when the model itself costs next to nothing. Whoever records graphs or compiles has time for it before the
-clock starts: the engine a run of its own, `transformers` its own warm-up and an eighth of the requests. Prefixes are
-not shared.
+is left when the model itself costs next to nothing. Whoever records graphs has time for it before the clock starts: a
+run of all the requests, and `transformers` its own warm-up too. Prefixes are not shared.
+
+The peer is run as its best user would. Its SDPA attends over everybody's keys at once, under a mask that hides the
+others', which costs the square of how many are served together: so one variant serves 64 at a time. Its cache holds
+what is needed and leaves memory to its graphs. And since it is made for flash attention, it is given PyTorch's own
+kernels where the package flash_attn is not installed, by the seam that `transformers` has for this (`flash_peer`).
 """
+import gc
 import inspect
 import random
 import statistics
@@ -15,6 +20,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 import minilm
+from minilm.bench import flash_peer
 from minilm.bench.big_steps import SHAPES, random_gpt
 from minilm.bench.contestants import twin
 from minilm.model import GPT
@@ -23,23 +29,27 @@ from minilm.serving import Engine
 Requests = list[tuple[list[int], int]]                  # (prompt, new tokens)
 PROMPT, OUTPUT, SIGMA = 256, 64, 0.8                    # tokens: means, and the spread of their logarithms
 SHORTEST, LONGEST_PROMPT, LONGEST = 8, 2048, 256
-BATCH_TOKENS, BLOCK_SIZE = 8192, 16
-# Ways to run the peer; the best that works counts. Those that a version of `transformers` does not know are left out.
+BATCH_TOKENS, BLOCK_SIZE, PAGE = 8192, 16, 256          # PAGE: tokens of a block of the peer's cache
+# Ways to run the peer; the best that works counts. Options that a version of `transformers` does not know are left out.
 VARIANTS: dict[str, dict] = {
+    "transformers, flash attention, graphs": {"attention": flash_peer.NAME, "use_cuda_graph": True,
+                                              "use_async_batching": True, "max_batch_tokens": 2048,
+                                              "max_blocks_per_request": 0},
+    "transformers, SDPA, graphs, 64 at a time": {"use_cuda_graph": True, "max_batch_tokens": 512,
+                                                 "max_requests_per_batch": 64, "kv_padding_interval_size": 4096},
     "transformers, its own choices": {},
-    "transformers, graphs, 2048 tokens a pass": {"use_cuda_graph": True, "max_batch_tokens": 2048},
-    "transformers, graphs, 8192 tokens a pass": {"use_cuda_graph": True, "max_batch_tokens": BATCH_TOKENS},
 }
 OURS = "engine"
 
 
-def requests_for(vocab_size: int, count: int, seed: int = 0) -> Requests:
-    draw = random.Random(seed)
+def requests_for(vocab_size: int, count: int, seed: int = 0, positions: int = LONGEST_PROMPT + LONGEST) -> Requests:
+    """Prompts and how many new tokens each; together they fit into `positions`."""
+    draw, longest = random.Random(seed), min(LONGEST_PROMPT, positions - LONGEST)
 
     def length(mean: int, most: int) -> int:
         return min(max(SHORTEST, round(mean * draw.lognormvariate(-SIGMA**2 / 2, SIGMA))), most)
 
-    return [([draw.randrange(vocab_size) for _ in range(length(PROMPT, LONGEST_PROMPT))], length(OUTPUT, LONGEST))
+    return [([draw.randrange(vocab_size) for _ in range(length(PROMPT, longest))], length(OUTPUT, LONGEST))
             for _ in range(count)]
 
 
@@ -75,96 +85,126 @@ class Theirs:
     """`transformers`' own class with this model's weights, not copied, and its continuous batching."""
 
     def __init__(self, model: GPT):
+        flash_peer.register()
         self.model = twin(model, attn_implementation="sdpa")
 
-    def session(self, requests: Requests, rounds: int, limit: float, **options) -> list[float]:
-        """Seconds of each of `rounds` runs of all requests in one running manager, after an eighth of them to warm up.
+    def session(self, requests: Requests, rounds: int, limit: float, attention: str = "paged|sdpa",
+                **options) -> tuple[list[float], list[list[int]]]:
+        """Seconds of each of `rounds` runs of all requests in one running manager, and the texts of the last, after a
+        run that warms up: of all where graphs are recorded, of an eighth where there is nothing to record.
 
         Raises RuntimeError when it stops, makes another number of tokens, or takes more than `limit` seconds for a run.
         """
         from transformers import ContinuousBatchingConfig, GenerationConfig
         known = inspect.signature(ContinuousBatchingConfig).parameters
+        if options:
+            options["num_blocks"] = self.room(requests)
+        first = len(requests) if options else len(requests) // 8
         options = {"allow_block_sharing": False, **options}
         batching = ContinuousBatchingConfig(**{name: value for name, value in options.items() if name in known})
         config = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
-        seconds = []
+        self.model.set_attn_implementation(attention)
+        seconds, texts = [], []
         with self.model.continuous_batching_context_manager(
                 generation_config=config, continuous_batching_config=batching) as manager:
-            _serve_all(manager, requests[: len(requests) // 8], 0, limit)
+            _serve_all(manager, requests[:first], 0, 2 * limit)
             for number in range(1, rounds + 1):
                 started = time.perf_counter()
-                _serve_all(manager, requests, number, limit)
+                texts = _serve_all(manager, requests, number, limit)
                 seconds.append(time.perf_counter() - started)
-        return seconds
+        return seconds, texts
+
+    @staticmethod
+    def room(requests: Requests) -> int:
+        """Pages for all requests at once, and a quarter more: below 15 % of free ones it lets nobody in."""
+        return sum(-(-(len(prompt) + new) // PAGE) for prompt, new in requests) * 5 // 4 + 8
 
 
-def _serve_all(manager, requests: Requests, number: int, limit: float) -> None:
-    left = {f"{number}.{i}": new for i, (_, new) in enumerate(requests)}
+def _serve_all(manager, requests: Requests, number: int, limit: float) -> list[list[int]]:
+    left = {f"{number}.{i}": i for i in range(len(requests))}
+    texts: list[list[int]] = [[] for _ in requests]
     started = time.monotonic()
     for i, (prompt, new) in enumerate(requests):
         manager.add_request(prompt, request_id=f"{number}.{i}", max_new_tokens=new)
     while left:
         result = manager.get_result(timeout=1)
         if result is not None and result.is_finished():
-            if len(result.generated_tokens) != left.pop(result.request_id):
-                raise RuntimeError(f"request {result.request_id} has {len(result.generated_tokens)} tokens; error: "
-                                   f"{result.error}")
+            i = left.pop(result.request_id)
+            texts[i] = list(result.generated_tokens)
+            if len(texts[i]) != requests[i][1]:
+                raise RuntimeError(f"request {i} has {len(texts[i])} tokens; error: {result.error}")
         if left and (not manager.is_running() or time.monotonic() - started > limit):
             raise RuntimeError(f"after {time.monotonic() - started:.0f} s {len(left)} of {len(requests)} requests were "
                                f"left, and its loop {'went on' if manager.is_running() else 'had stopped'}")
+    return texts
 
 
 def measure(*, count: int = 256, rounds: int = 3, models: Sequence[str] = ("8B", "minilm-14m"),
-            variants: Sequence[str] = tuple(VARIANTS), peer_rounds: int = 1, limit: float = 60.0,
-            say: Callable[[str], None] = print) -> dict:
+            variants: Sequence[str] | None = None, peer_rounds: int = 1, limit: float = 60.0,
+            say: Callable[[str], None] = print, keep: Callable[[dict], None] = lambda measured: None) -> dict:
     """Tokens/s of the engine (median of `rounds`) and of each way to run the peer, `limit` seconds a run at most.
 
-    Raises ValueError where there is no GPU.
+    variants: names of ways (default: all, for a small model those with graphs).  keep: called with what there is so
+    far after every row.  Raises ValueError where there is no GPU.
     """
     if not torch.cuda.is_available():
         raise ValueError("this needs an NVIDIA GPU, and this machine has none that PyTorch can use; for a CPU there is "
                          "`minilm bench serving`")
-    rows = []
+    rows: list[dict] = []
+    measured = {"benchmark": "serving_gpu", "requests": count, "dtype": "bfloat16", "max_batch_tokens": BATCH_TOKENS,
+                "block_size": BLOCK_SIZE, "rounds": rounds, "rows": rows}
+
+    def enter(row: dict) -> None:
+        rows.append(row)
+        say(line(row, rows))
+        keep(measured)
+
     for name in models:
         model = (random_gpt(SHAPES[name], "cuda") if name in SHAPES else
                  minilm.load(name, device="cuda", dtype=torch.bfloat16)[0])
-        rows += of_model(name, model, requests_for(model.config.vocab_size, count), rounds, variants, peer_rounds,
-                         limit, say)
+        requests = requests_for(model.config.vocab_size, count, positions=model.config.max_positions)
+        ways = [way for way, options in VARIANTS.items() if options or name in SHAPES] if variants is None else variants
+        of_model(name, model, requests, rounds, ways, peer_rounds, limit, enter)
         del model
         torch.cuda.empty_cache()
-    return {"benchmark": "serving_gpu", "requests": count, "dtype": "bfloat16", "max_batch_tokens": BATCH_TOKENS,
-            "block_size": BLOCK_SIZE, "rounds": rounds, "rows": rows}
+    return measured
 
 
 def of_model(name: str, model: GPT, requests: Requests, rounds: int, variants: Sequence[str], peer_rounds: int,
-             limit: float, say: Callable[[str], None]) -> list[dict]:
-    """A row for each way to serve these requests, ours first; what a way that fails raised stands in its row."""
+             limit: float, enter: Callable[[dict], None]) -> None:
+    """Enter a row for each way to serve these requests, ours first; what a way that fails raised stands in its row."""
     prompt_tokens, tokens = sum(len(prompt) for prompt, _ in requests), sum(new for _, new in requests)
-    rows: list[dict] = []
+    own: list[list[int]] = []
 
-    def enter(way: str, run: Callable[[], dict]) -> None:
+    def attempt(way: str, run: Callable[[], tuple[dict, list[list[int]]]]) -> None:
         row = {"model": name, "name": way, "prompt_tokens": prompt_tokens, "new_tokens": tokens}
         try:
-            row |= run()
+            found, texts = run()
+            row |= found
             row["tokens_per_second"] = round(tokens / statistics.median(row["seconds"]), 1)
+            if way == OURS:
+                own.extend(texts)
+            elif own:                                           # of random weights only the first says much
+                row["first_token_as_engine"] = sum(a[0] == b[0] for a, b in zip(own, texts, strict=True))
         except Exception as error:                              # whatever it is, it is what a user would get
             row["failed"] = f"{type(error).__name__}: {error}"[:400]
-        rows.append(row)
-        say(line(row, rows))
+        enter(row)
+        gc.collect()
+        torch.cuda.empty_cache()
 
-    enter(OURS, lambda: of_engine(model, requests, rounds))
-    torch.cuda.empty_cache()
+    def of_peer(variant: str) -> tuple[dict, list[list[int]]]:
+        seconds, texts = peer.session(requests, peer_rounds, limit, **VARIANTS[variant])
+        return {"seconds": seconds, "options": VARIANTS[variant]}, texts
+
+    attempt(OURS, lambda: of_engine(model, requests, rounds))
     peer = Theirs(model)
     for variant in variants:
-        enter(variant, lambda variant=variant: {
-            "seconds": peer.session(requests, peer_rounds, limit, **VARIANTS[variant])})
-        torch.cuda.empty_cache()
-    return rows
+        attempt(variant, lambda variant=variant: of_peer(variant))
 
 
-def of_engine(model: GPT, requests: Requests, rounds: int) -> dict:
+def of_engine(model: GPT, requests: Requests, rounds: int) -> tuple[dict, list[list[int]]]:
     """Seconds of each round, after one that warms up; of the last one how many steps, and what those took that read no
-    prompt. Raises RuntimeError when a text has not the length that was asked for."""
+    prompt; and the texts. Raises RuntimeError when a text has not the length that was asked for."""
     ours, seconds = Ours(model, requests), []
     for _ in range(rounds + 1):
         torch.cuda.synchronize()
@@ -175,7 +215,7 @@ def of_engine(model: GPT, requests: Requests, rounds: int) -> dict:
             raise RuntimeError("the engine made another number of tokens than was asked for")
     decoding = [taken for reads, taken in ours.steps if not reads]
     return {"seconds": seconds[1:], "steps": len(ours.steps), "decode_steps": len(decoding),
-            "decode_seconds": round(sum(decoding), 4)}
+            "decode_seconds": round(sum(decoding), 4)}, made
 
 
 def line(row: dict, rows: Sequence[dict]) -> str:
