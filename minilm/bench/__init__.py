@@ -38,8 +38,8 @@ ROUNDS = 7
 # Each benchmark and the options that mean something to it; --record goes with all.
 BENCHMARKS = {"limits": ("rounds", "device"), "decode": ("model", "rounds", "device"), "linear": ("rounds",),
               "exit-losses": (), "exits": ("rounds",), "speculative": ("model", "rounds"),
-              "lossless": ("model", "device"), "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",), "captured": ("rounds",),
-              "trie": ("model", "rounds"), "parallel": ("model", "rounds", "device", "ranks"),
+              "lossless": ("model", "device"), "serving": ("rounds",), "lookahead": (), "kernels": ("rounds",),
+              "captured": ("rounds",), "trie": ("model", "rounds"), "parallel": ("model", "rounds", "device", "ranks"),
               "big": ("model", "rounds", "peers"), "serving_gpu": ("rounds",), "batched_exit": ("rounds",),
               "combinations": ("model", "rounds", "device")}
 # Those that `measure(model, rounds=...)` and `show` say all of, and where they are.

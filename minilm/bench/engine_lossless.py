@@ -2,8 +2,9 @@
 
 In exact arithmetic the texts are the same. A machine rounds, and a GPU's kernels round otherwise than PyTorch's, so
 where two logits nearly tie the winner may change. How near is near is measured: the largest difference of a logit from
-its value in float64, in plain decoding and in the engine's own passes. Rounding of that size can turn a choice only
-where both chosen tokens are within twice of it from the best one. A text that parts where they are not is an error.
+its value in float64 in plain decoding, both in one pass over a text and token by token. (The engine's own is told
+too, but judges nothing: else an engine that is wrong enough would excuse itself.) Rounding of that size can turn a
+choice only where both chosen tokens are within twice of it from the best one; a text that parts elsewhere is an error.
 """
 import random
 from collections import defaultdict
@@ -68,16 +69,16 @@ def measure(num_prompts: int = 24, new_tokens: int = 48, name: str = "minilm-14m
 def of_model(exact: GPT, model: GPT, requests: Requests):
     """The rows of one model, one after the other; `exact` is the same one in float64."""
     alone = [autoregressive(model, prompt, new).tokens for prompt, new in requests]
-    rounding = noise(exact, model, requests, alone)
+    rounding, own = noise(exact, model, requests, alone), 0.0
     for name, options in settings(model, requests).items():
         texts, said, preempted = serve(model, requests, options, listen=name == PLAIN)
         if name == PLAIN:
-            rounding = max(rounding, *(apart(exact, prompt, text, torch.stack(said[i]))
-                                       for i, ((prompt, _), text) in enumerate(zip(requests, texts, strict=True))))
-        found = [divergence(exact, requests[i][0], own, text) | {"prompt": i}
-                 for i, (own, text) in enumerate(zip(alone, texts, strict=True)) if text != own]
+            own = max(apart(exact, prompt, text, torch.stack(said[i]))
+                      for i, ((prompt, _), text) in enumerate(zip(requests, texts, strict=True)))
+        found = [divergence(exact, requests[i][0], plain, text) | {"prompt": i}
+                 for i, (plain, text) in enumerate(zip(alone, texts, strict=True)) if text != plain]
         yield {"setting": name, "dtype": str(model.dtype).removeprefix("torch."), "prompts": len(requests),
-               "identical": len(requests) - len(found), "divergences": found, "noise": rounding,
+               "identical": len(requests) - len(found), "divergences": found, "noise": rounding, "engine_noise": own,
                "explained": sum(explained(one, rounding) for one in found), "preemptions": preempted}
 
 
@@ -113,9 +114,9 @@ def serve(model: GPT, requests: Requests, options: dict, listen: bool) -> tuple[
 
 
 def noise(exact: GPT, model: GPT, requests: Requests, texts: Sequence[list[int]]) -> float:
-    """The largest difference of a logit from float64, of one pass over each text."""
-    return max(apart(exact, prompt, text, logits_of(model, prompt, text))
-               for (prompt, _), text in zip(requests, texts, strict=True))
+    """The largest difference of a logit from float64, of one pass over each text and of one pass for each token."""
+    return max(apart(exact, prompt, text, way(model, prompt, text))
+               for (prompt, _), text in zip(requests, texts, strict=True) for way in (logits_of, token_by_token))
 
 
 def apart(exact: GPT, prompt: list[int], text: list[int], logits: Tensor) -> float:
@@ -127,6 +128,14 @@ def apart(exact: GPT, prompt: list[int], text: list[int], logits: Tensor) -> flo
 def logits_of(model: GPT, prompt: list[int], text: list[int]) -> Tensor:
     """[n, V]: what comes before each token of the text."""
     return model(torch.tensor([prompt + text[:-1]], device=model.device))[0, len(prompt) - 1:]
+
+
+@torch.inference_mode()
+def token_by_token(model: GPT, prompt: list[int], text: list[int]) -> Tensor:
+    """The same, as decoding makes them."""
+    cache = model.new_cache(len(prompt) + len(text))
+    feeds = [prompt, *([token] for token in text[:-1])]
+    return torch.cat([model(torch.tensor([ids], device=model.device), cache)[0, -1:] for ids in feeds])
 
 
 def line(row: dict) -> str:

@@ -88,7 +88,7 @@ class Theirs:
         flash_peer.register()
         self.model = twin(model, attn_implementation="sdpa")
 
-    def session(self, requests: Requests, rounds: int, limit: float, attention: str = "paged|sdpa",
+    def session(self, requests: Requests, rounds: int, limit: float, attention: str = "sdpa",
                 **options) -> tuple[list[float], list[list[int]]]:
         """Seconds of each of `rounds` runs of all requests in one running manager, and the texts of the last, after a
         run that warms up: of all where graphs are recorded, of an eighth where there is nothing to record.

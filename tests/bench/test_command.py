@@ -10,6 +10,7 @@ from minilm.bench import (
     captured,
     combinations,
     decode,
+    engine_lossless,
     exits,
     few_rows,
     kernels,
@@ -46,7 +47,8 @@ def calls(monkeypatch):
     monkeypatch.setattr(exits, "measure_losses", note("exit-losses", {}))
     speeds = {"delta": 0.1, "epsilon": 0.05, "rounds": 1, "prompts": 1, "rows": []}
     monkeypatch.setattr(exits, "measure_speed", note("exits", speeds))
-    for name, module in (("speculative", speculative), ("lossless", lossless), ("serving", serving),
+    for name, module in (("speculative", speculative), ("lossless", lossless), ("engine", engine_lossless),
+                         ("serving", serving),
                          ("lookahead", lookahead_steps), ("kernels", kernels), ("trie", trie), ("captured", captured),
                          ("parallel", parallel), ("big", big_decode), ("serving_gpu", serving_gpu),
                          ("batched_exit", batched_exit), ("combinations", combinations)):
@@ -67,7 +69,8 @@ def calls(monkeypatch):
     ("speculative --model a --rounds 2", ("speculative", "a", {"rounds": 2})),
     ("trie --rounds 2", ("trie", {"rounds": 2})),
     ("lossless", ("lossless", {})),
-    ("lossless --model a", ("lossless", {"name": "a"})),
+    ("lossless --model a --device cpu", ("lossless", {"name": "a"})),
+    ("lossless --model a --device cuda", ("engine", {"name": "a", "device": "cuda"})),
     ("serving --rounds 2", ("serving", {"rounds": 2})),
     ("lookahead", ("lookahead", {})),
     ("kernels", ("kernels", {"rounds": 7})),
