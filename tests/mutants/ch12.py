@@ -34,6 +34,11 @@ def of_tensors(*case):
     return torch.tensor(seconds), name
 
 
+def small_letters(*case):
+    seconds, name = RIGHT_1(*case)
+    return seconds, name.lower()
+
+
 RIGHT_1 = step(lambda w, k, f, l, batch, tokens: max(w, f) + k + l)
 
 # --- 12.2 ------------------------------------------------------------------------------------------------------------
@@ -253,6 +258,7 @@ MUTANTS = {
         Mutant("launches for each row", step(lambda w, k, f, l, b, t: max(w, f) + k + l * b), "not grow with it"),
         Mutant("products forgotten", step(lambda w, k, f, l, b, t: w + k + l), "where it takes longer than reading"),
         Mutant("what takes least", step(lambda w, k, f, l, b, t: max(w, f) + k + l, min), "that takes least"),
+        Mutant("small letters", small_letters, 'spelled so; yours is'),
         Mutant("seconds only", only_seconds, "return 2 things: seconds, what takes most"),
         Mutant("a tensor", of_tensors, "plain"),
     ],

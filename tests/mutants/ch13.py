@@ -113,9 +113,9 @@ def joined_as_they_lie(x, gate_ups, downs, bias):
 # --- 13.3 ------------------------------------------------------------------------------------------------------------
 
 
-def plan(gpus, texts, model, machine, *, reduces=2, latency=True, way=2, factor=True, alone=False, all_texts=False,
-         one_text=False, cut_weights=True, cut_kv=True, floor=False, undealt=False, memory=True, most=False,
-         any_ranks=False, late=False):
+def plan(gpus, texts, model, machine, *, reduces=2, latency=lambda n: 1, way=2, factor=True, alone=False,
+         all_texts=False, one_text=False, cut_weights=True, cut_kv=True, floor=False, undealt=False, memory=True,
+         most=False, any_ranks=False, late=False):
     best = None
     for n in range(1, gpus + 1):
         if gpus % n and not any_ranks:
@@ -127,7 +127,7 @@ def plan(gpus, texts, model, machine, *, reduces=2, latency=True, way=2, factor=
             continue
         sent = (texts if all_texts else 1 if one_text else mine) * model["exchange"]
         times = way * ((n - 1) / n if factor else n - 1)
-        once = (machine["latency"] if latency else 0) + times * sent / machine["link"]
+        once = latency(n) * machine["latency"] + times * sent / machine["link"]
         if n == 1:
             once = machine["latency"] if alone else 0
         seconds = size / machine["read"] + reduces * model["layers"] * once
@@ -163,7 +163,10 @@ MUTANTS = {
     ],
     "13.3": [
         Mutant("one all-reduce", but(reduces=1), "a layer has two all-reduces"),
-        Mutant("no latency", but(latency=False), "the latency is missing"),
+        Mutant("no latency", but(latency=lambda n: 0), "the latency is missing"),
+        Mutant("a latency for each other rank", but(latency=lambda n: n - 1), "takes it (n − 1) times"),
+        Mutant("a latency for each hop", but(latency=lambda n: 2 * n - 2), "takes it twice with two ranks"),
+        Mutant("a latency for each rank", but(latency=lambda n: n), "takes it twice with two ranks"),
         Mutant("latency alone", but(alone=True), "one rank has nobody to talk to"),
         Mutant("one way", but(way=1), "yours goes one way only"),
         Mutant("n - 1 times", but(factor=False), "not 2(n − 1) times"),

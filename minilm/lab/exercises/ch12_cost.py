@@ -2,6 +2,7 @@
 
 from minilm.lab.exercise import Exercise, agree
 from minilm.lab.exercises.ch05_shared import Part, plain_number
+from minilm.lab.expect import Failed
 
 ex1 = Exercise(
     "12.1",
@@ -85,6 +86,19 @@ def _part(answer, index):
     return Part(answer, NAMES_1, index)
 
 
+def _named(answer):
+    """Its second part, which must be one of the four names, letter by letter."""
+    name, exact = _part(answer, 1), ("weights", "KV", "FLOPs", "launches")
+
+    def takes_most(*case):
+        got = name(*case)
+        if got not in exact:
+            raise Failed(f'what takes most is one of "weights", "KV", "FLOPs" and "launches", spelled so; yours is '
+                         f"{got!r}")
+        return got
+    return takes_most
+
+
 def _agree_1(answer, cases):
     wrong = {message: (lambda *case, f=f: f(*case)[0]) for message, f in WRONG_1.items()}
     agree(_part(answer, 0), lambda *case: step_time(*case)[0], cases, wrong=wrong, tol=1e-7)
@@ -114,7 +128,7 @@ def _(answer):
     balanced = {"bandwidth": 1000, "rate": 4000, "launch": 0.05}
     cases += [(batch, tokens, context, SMALL, balanced)
               for batch, tokens, context in ((1, 1, 10), (2, 1, 10), (2, 4, 10), (30, 4, 10), (4, 1, 90), (4, 9, 90))]
-    agree(_part(answer, 1), lambda *case: step_time(*case)[1], cases, wrong={
+    agree(_named(answer), lambda *case: step_time(*case)[1], cases, wrong={
         "that takes least: which of the four takes most?": lambda *case: _but_1(name=min)(*case)[1]})
 
 

@@ -58,6 +58,10 @@ WRONG = {
     "a layer has two all-reduces, one after attention and one after the MLP; yours has one": _but(per_layer=1),
     "the latency is missing: an all-reduce takes it however few bytes there are, and at batch 1 it is all that counts":
         _but(latency=lambda n, seconds: 0.0),
+    "an all-reduce takes its latency once, however many ranks it has; yours takes it (n − 1) times": _but(
+        latency=lambda n, seconds: (n - 1) * seconds),
+    "an all-reduce takes its latency once, however many ranks it has; yours takes it twice with two ranks, as if it "
+    "waited at every hop or for every rank": _but(latency=lambda n, seconds: 2 * (n - 1) * seconds),
     "one rank has nobody to talk to: no latency": _but(alone=1.0),
     "a rank sends 2(n − 1)/n times the bytes: (n − 1)/n to add up, and as much again to tell the sums; yours goes "
     "one way only": _but(factor=lambda n: (n - 1) / n),
