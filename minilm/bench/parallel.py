@@ -44,7 +44,7 @@ def measure(name: str | None = None, *, ranks: int = 2, rounds: int = 7, device:
     there = min(ranks, torch.cuda.device_count()) if on_gpu else ranks
     found = parallel.run(timings, ranks if there == ranks else 1, name, ranks, rounds, backend="nccl" if on_gpu else
                          "gloo", batches=batches or ((1, 8, 32, 128) if on_gpu else (1, 8)),
-                         context=context or (1024 if on_gpu else 128), threads=torch.get_num_threads(), timeout=300)
+                         context=context or (1024 if on_gpu else 128), threads=torch.get_num_threads(), timeout=None)
     return {"benchmark": "parallel", "model": name, "ranks": ranks, "devices": there, "device": device,
             "rounds": rounds, **found}
 

@@ -121,6 +121,14 @@ def fail(mesh, how: str, note: str) -> None:
     dist.all_reduce(ones)
 
 
+def sleep(mesh) -> None:
+    """The last rank never comes back; the others wait for it."""
+    if mesh.get_rank() == mesh.size() - 1:
+        time.sleep(1000)
+    else:
+        dist.all_reduce(torch.ones(3))
+
+
 def vanish(mesh) -> None:
     os._exit(7)
 

@@ -153,12 +153,23 @@ def test_a_rank_that_fails_ends_the_run_with_one_error(how, rank, message, tmp_p
     """Not the error of those who waited for it, nor a hang until the timeout, here 3 seconds and by default 300."""
     note = tmp_path / "when"
     with pytest.raises(RankError, match=message) as caught:
-        run(rank_work.fail, 2, how, note=str(note), timeout=3.0 if how == "leave" else 600.0)
+        run(rank_work.fail, 2, how, note=str(note), patience=3.0 if how == "leave" else 600.0)
     assert time.time() - float(note.read_text()) < 10
     assert caught.value.rank == rank
     assert not multiprocessing.active_children()
     if how == "raise":
         assert "rank_work.py" in caught.value.__notes__[0], "the rank's own traceback goes along"
+
+
+@pytest.mark.parametrize("ranks, limits, message", [
+    (1, {"timeout": 2.0}, "^rank 0 of 1 had not finished within 2 seconds; all were ended"),
+    (2, {"patience": 3.0}, "^rank 1 of 2 had not finished while rank 0 waited more than 3 seconds for the others")])
+def test_a_rank_that_hangs_is_named(ranks, limits, message):
+    """It dies not, raises nothing and exchanges nothing: only a clock can tell. Alone, or with rank 0 waiting for it."""
+    with pytest.raises(RankError, match=message) as caught:
+        run(rank_work.sleep, ranks, **limits)
+    assert caught.value.rank == ranks - 1
+    assert not multiprocessing.active_children()
 
 
 def test_a_process_that_goes_without_a_word():
@@ -180,7 +191,8 @@ def test_run_gives_back_what_rank_0_returned():
     ((rank_work.fail, 10**6), {}, ValueError, "1000000 ranks would only wait for each other"),
     ((rank_work.fail, 2), {"backend": "mpi"}, ValueError, "backend is"),
     ((rank_work.fail, 2), {"timeout": -1}, ValueError, "timeout must be"),
-    ((rank_work.fail, 2), {"timeout": "soon"}, ValueError, "timeout must be"),
+    ((rank_work.fail, 2), {"timeout": "soon"}, ValueError, "timeout must be a number of seconds above 0, or None"),
+    ((rank_work.fail, 2), {"patience": None}, ValueError, "patience must be a number of seconds above 0; it is None"),
     (("fail", 2), {}, TypeError, "run calls function"),
     ((lambda mesh: 1, 2), {}, ValueError, "sent to another process"),
 ])
