@@ -165,7 +165,7 @@ def test_a_rank_that_fails_ends_the_run_with_one_error(how, rank, message, tmp_p
     (1, {"timeout": 2.0}, "^rank 0 of 1 had not finished within 2 seconds; all were ended"),
     (2, {"patience": 3.0}, "^rank 1 of 2 had not finished while rank 0 waited more than 3 seconds for the others")])
 def test_a_rank_that_hangs_is_named(ranks, limits, message):
-    """It dies not, raises nothing and exchanges nothing: only a clock can tell. Alone, or with rank 0 waiting for it."""
+    """It raises nothing, and does not die: only a clock can tell. Alone, or with rank 0 waiting for it."""
     with pytest.raises(RankError, match=message) as caught:
         run(rank_work.sleep, ranks, **limits)
     assert caught.value.rank == ranks - 1
