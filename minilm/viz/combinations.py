@@ -90,6 +90,7 @@ def heat_map(measured: dict) -> Chart:
               "blue ×  as fast as their product: they multiply\n"
               "grey =  no faster than the better one\n"
               "orange ▼  slower than the better one: the pair hurts\n"
+              "(signs and colours: both in the same round, the median)\n"
               "hatched: not run, for the reason with that number")
     ax.text(len(names) * 0.42, 0.04, corner, ha="left", va="top", fontsize=8.3, color="#444444", linespacing=1.45)
     where = measured["machine"].get("gpu") or measured["machine"].get("processor", "")

@@ -9,8 +9,7 @@ from minilm.viz import html, svg, theme
 from minilm.viz.picture import Chart
 
 BAND = 0.2
-MARKS = {"speculation": ("o", theme.BLUE), "early exit": ("s", theme.ORANGE), "batching": ("^", theme.GREEN),
-         "lookahead": ("D", theme.PURPLE)}
+MARKS = {"speculation": ("o", theme.BLUE), "early exit": ("s", theme.ORANGE), "batching": ("^", theme.GREEN)}
 OTHER = ("P", theme.VERMILLION)
 LEFT, RIGHT, TOP, BOTTOM = 56, 690, 26, 250         # the curve's plot, pixels
 
@@ -58,7 +57,8 @@ def _panel(ax, points: Sequence[Mapping], worst: Sequence[Mapping]) -> None:
     if low < 1:
         ax.fill_between([low, 1], [low] * 2, [1, 1], facecolor="none", edgecolor="#C9C9C9", hatch="...",
                         linewidth=0, zorder=0)
-        theme.label(ax, 1, 1, "← slow-downs, foreseen", theme.GREY, dx=4, dy=-8, fontsize=8.2)
+        theme.label(ax, low, 1, "slow-downs missed", theme.GREY, dx=4, dy=8, fontsize=8.2)
+        theme.label(ax, 1, low, "slow-downs foreseen", theme.GREY, dx=-5, dy=9, ha="right", fontsize=8.2)
         ax.axvline(1, color="#9A9A9A", linewidth=1, linestyle=":", zorder=1)
         ax.axhline(1, color="#9A9A9A", linewidth=1, linestyle=":", zorder=1)
     for technique in dict.fromkeys([*MARKS, *(point["technique"] for point in points)]):
@@ -70,9 +70,8 @@ def _panel(ax, points: Sequence[Mapping], worst: Sequence[Mapping]) -> None:
                     label=f"{technique} ({len(mine)})")
     for i, point in enumerate(worst, 1):
         if point in points:
-            side = -1 if error(point) > 0 else 1
-            theme.label(ax, point["measured"], point["predicted"], str(i), dx=side * (6 if i % 2 else 14), dy=-7 * side,
-                        ha="right" if side < 0 else "left", fontsize=9, fontweight="bold")
+            theme.label(ax, point["measured"], point["predicted"], str(i), dx=0, dy=9 if error(point) > 0 else -9,
+                        ha="center", fontsize=9, fontweight="bold")
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), xlabel="measured")
     ticks = [tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200) if low < tick < high]
     for axis in (ax.xaxis, ax.yaxis):
@@ -133,10 +132,10 @@ def curve(speed_up: Callable[[int], float], batches: Sequence[int], chosen: int,
                      title=about, caption=key)
 
 
-def shares(limits: Mapping[str, Mapping[int, float]], *, title: str, goal: Mapping[int, float] | None = None) -> Chart:
+def shares(limits: Mapping[str, Mapping[int, float]], *, title: str) -> Chart:
     """Share of the read limit by batch size, a group of bars for each batch: {who: {batch: share}}.
 
-    goal[batch]: a dashed mark. The first one is ours, filled; the others are paler.
+    The first one is ours, filled; the others are paler.
     """
     names = list(limits)
     batches = sorted({batch for found in limits.values() for batch in found})
@@ -150,10 +149,8 @@ def shares(limits: Mapping[str, Mapping[int, float]], *, title: str, goal: Mappi
             x, share = place - 0.4 + wide * (i + 0.5), limits[name][batch]
             ax.bar(x, share, width=wide * 0.92, color=color, alpha=1 if i == 0 else 0.55,
                    label=name if place == 0 else None)
-            theme.label(ax, x, share, f"{share:.2f}", color, dx=0, dy=6, ha="center", fontsize=7.5)
-    for place, batch in enumerate(batches):
-        if goal and batch in goal:
-            ax.plot([place - 0.42, place + 0.42], [goal[batch]] * 2, color=theme.DARK, linewidth=1, linestyle="--")
+            theme.label(ax, x, share, f"{share:.2f}", "white" if i == 0 else theme.DARK, dx=0, dy=-7, ha="center",
+                        fontsize=7.5)
     ax.axhline(1, **theme.limit())
     ax.set(xticks=range(len(batches)), xticklabels=[f"batch {batch}" for batch in batches], ylim=(0, 1.28),
            ylabel="share of the read limit")

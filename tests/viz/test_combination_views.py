@@ -179,7 +179,7 @@ def test_curve_reads_out_the_chosen_batch():
 
 
 def test_bars_of_shares_and_throughput():
-    chart = predictions.shares({"ours": {1: 0.9, 8: 0.88}, "theirs": {1: 0.5}}, title="t", goal={1: 0.9})
+    chart = predictions.shares({"ours": {1: 0.9, 8: 0.88}, "theirs": {1: 0.5}}, title="t")
     assert {"0.90", "0.88", "0.50"} <= {text.get_text() for text in chart.figure.axes[0].texts}
     shown = words(predictions.throughput([{"model": "m", "name": "engine", "tokens_per_second": 900.0},
                                           {"model": "m", "name": "peer", "tokens_per_second": 300.0},
