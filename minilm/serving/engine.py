@@ -15,7 +15,7 @@ from minilm.generation import Generation, Recorder
 from minilm.model import GPT
 from minilm.sampling import Sampling, choose
 from minilm.serving.beam import grow
-from minilm.serving.blocks import BlockTable, prefix_keys
+from minilm.serving.blocks import BlockTable
 from minilm.serving.checks import check_add, check_engine, check_size
 from minilm.serving.drafting import Drafting
 from minilm.serving.exits import ExitRunner
@@ -166,7 +166,7 @@ class Engine:
             sequence.hidden = rows.state(path[-1] + 1 if path else 0)
             self._emit(sequence, rows, context, [*(draft.tokens[node] for node in path), last], draft, path)
         elif sequence.pending:                                  # a chunk of the prompt, and not its last
-            self._remember(sequence)
+            self.scheduler.remember(sequence)
         elif request.beams:
             sequence.logits = rows.logits[-1].clone()
         else:
@@ -190,7 +190,7 @@ class Engine:
                                     accepted=tuple(path),
                                     parents=None if draft.parents is None else tuple(draft.parents))
         sequence.table.trim()
-        self._remember(sequence)
+        self.scheduler.remember(sequence)
         if sequence.out.done:
             self._finish(sequence)
         if request.callback is not None:
@@ -224,7 +224,7 @@ class Engine:
         for sequence in beams:
             sequence.table.free()
         for sequence in list(request.sequences):
-            self._remember(sequence)
+            self.scheduler.remember(sequence)
             if sequence.out.done:
                 self._finish(sequence)
 
@@ -244,17 +244,6 @@ class Engine:
         request.finished += request.sequences
         request.sequences, request.callback = [], None
         self._events.append((event, str(request.id)))
-
-    def _remember(self, sequence: Sequence) -> None:
-        """Let others find the full blocks of what is in the cache, which holds accepted tokens only."""
-        if not self.scheduler.prefix_caching:
-            return
-        full = min(sequence.table.length, self.scheduler.sharable(sequence)) // self.pool.block_size
-        if full != sequence.shared:
-            held = sequence.tokens(0, full * self.pool.block_size)
-            sequence.keys = prefix_keys(held, self.pool.block_size, sequence.keys[:full])
-            sequence.table.remember(sequence.keys)
-            sequence.shared = full
 
     def _sequence(self, request: Request, index: int, out: Recorder, table: BlockTable) -> Sequence:
         generator = torch.Generator().manual_seed(request.seed + index)         # on the host: the same on every device

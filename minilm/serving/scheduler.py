@@ -150,12 +150,23 @@ class Scheduler:
     def _adopt(self, request: Request) -> None:
         """Begin with what is remembered of each text; one token is left to be computed."""
         for sequence in request.sequences if self.prefix_caching else ():
-            text = sequence.text[: self.sharable(sequence)]
+            text = sequence.text[: self._sharable(sequence)]
             sequence.keys = prefix_keys(text, self.pool.block_size, sequence.keys)
             whole = min(len(text), len(sequence.text) - 1) // self.pool.block_size
             sequence.table.adopt(sequence.keys[:whole])
 
-    def sharable(self, sequence: Sequence) -> int:
+    def remember(self, sequence: Sequence) -> None:
+        """Let others find the full blocks of what is in the cache, which must hold accepted tokens only."""
+        if not self.prefix_caching:
+            return
+        full = min(sequence.table.length, self._sharable(sequence)) // self.pool.block_size
+        if full != sequence.shared:
+            held = sequence.tokens(0, full * self.pool.block_size)
+            sequence.keys = prefix_keys(held, self.pool.block_size, sequence.keys[:full])
+            sequence.table.remember(sequence.keys)
+            sequence.shared = full
+
+    def _sharable(self, sequence: Sequence) -> int:
         """How many of its tokens have the keys and values that anybody would get who reads the same text."""
         return len(sequence.request.prompt) + (0 if self.prompts_only else len(sequence.out.tokens))
 

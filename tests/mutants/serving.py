@@ -136,6 +136,7 @@ ENGINE = [
          "list(range(1 + len(draft.tokens)))"),
     edit("a rejected draft is hashed", "check_rejected_drafts", Engine, "_commit",
          "        PagedSequence(self.cache, table).keep",
+         "        from minilm.serving import prefix_keys\n"
          "        table.remember(prefix_keys(sequence.text + draft.tokens, self.pool.block_size))\n"
          "        PagedSequence(self.cache, table).keep"),
     edit("the state of the last draft", "check_hidden", Engine, "_commit", "rows.state(path[-1] + 1 if path else 0)",
@@ -239,10 +240,10 @@ EXITS = [
     edit("a state before the layer that is the state after", "check_mix", Exits, "_ask", "before[place]",
          "after[place]"),
     edit("no lens", "check_mix", Exits, "head", "hidden if self.lens is None else self.lens(layer, hidden)", "hidden"),
-    edit("generated blocks are found", "check_later_prompts", Engine, "_remember",
-         "min(sequence.table.length, self.scheduler.sharable(sequence))", "sequence.table.length"),
+    edit("generated blocks are found", "check_later_prompts", Scheduler, "remember",
+         "min(sequence.table.length, self._sharable(sequence))", "sequence.table.length"),
     edit("prompts' blocks for generated tokens", "check_read_again", Scheduler, "_adopt",
-         "sequence.text[: self.sharable(sequence)]", "sequence.text"),
+         "sequence.text[: self._sharable(sequence)]", "sequence.text"),
 ]
 
 Recorded, Runner, Paged, Chunks = graphs.Recorded, runner.Runner, groups.Paged, groups.Chunks
