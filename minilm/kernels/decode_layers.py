@@ -1,7 +1,7 @@
 """A decode or verify step of a model of real size on a paged cache, near the limit of memory: five launches a layer.
 
     qkv         RMSNorm, queries, keys and values, their rotation; keys and values go to their slots in the pool
-    attend      paged attention, shared out over the chip and merged
+    attend      paged attention, as in chapter 11; long rows are split, and a sixth launch merges
     out         the output product, added to the hidden state
     gate_up     RMSNorm, gate and up, silu(gate) · up
     down        the down product, added to the hidden state
@@ -19,8 +19,7 @@ from minilm.checks import check_count
 from minilm.kernels import few_rows
 from minilm.kernels.backend import check_device, check_shape, launches, triton
 from minilm.kernels.chip import can_overlap, processors, shared_memory
-from minilm.kernels.split_kv import MOST_TREE_TOKENS
-from minilm.kernels.step_attention import StepAttention
+from minilm.kernels.split_kv import MOST_TREE_TOKENS, attend
 from minilm.model import GPT
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -109,20 +108,17 @@ class DecodeLayers:
         places = torch.arange(c.max_positions, device=device)
         self.cos, self.sin = (table[:, c.head_size // 2 :].contiguous()                 # the upper half: sin unsigned
                               for table in model.rotary(places, torch.float32))
-        self.num_splits: int | None = None                      # of attention; None: the kernel's own rule
         self.overlap = {"launch_pdl": True} if can_overlap(device) else {}
         self.products = {R: self._products(R, tiles) for R in range(1, most_rows + 1)}
         every = [product for products in self.products.values() for product in products.values()]
         make = lambda *shape, dtype=dtype: torch.empty(shape, dtype=dtype, device=device)           # noqa: E731
         self.x = make(most_rows, c.width, dtype=torch.float32)
         self.scaled, self.wide = make(most_rows, c.width), make(most_rows, c.mlp_width)
-        self.q, self.attended = (make(most_rows, c.num_heads, c.head_size) for _ in range(2))
+        self.q = make(most_rows, c.num_heads, c.head_size)
         self.squares = make(max(R * max(p["out"].tiles, p["down"].tiles) for R, p in self.products.items()),
                             dtype=torch.float32)
         self.parts = make(max(1, *(product.parts for product in every)), dtype=torch.float32)
-        counters = StepAttention.counters(most_rows, c.num_heads, c.num_kv_heads)
-        self.arrivals = torch.zeros(max(counters, *(p.tiles * p.blocks for p in every)), dtype=torch.int32,
-                                    device=device)
+        self.arrivals = torch.zeros(max(p.tiles * p.blocks for p in every), dtype=torch.int32, device=device)
 
     @staticmethod
     def fits(model: GPT) -> bool:
@@ -170,16 +166,15 @@ class DecodeLayers:
             tree_mask = tree_mask.expand(B, N // B, N // B)
         out = torch.empty(N, c.width, dtype=self.scaled.dtype, device=ids.device)
         heads = dict(H=c.num_heads, K=c.num_kv_heads, HALF=c.head_size // 2)
-        q = self.q[:N]
-        attend = StepAttention(q, keys[0], tables, self.arrivals, self.overlap, self.num_splits)
+        q = self.q[:N].unflatten(0, (B, N // B))
         self._start(self.model.embedding.weight, ids, layers[0].attention_norm.weight, N)
         parts = 1
         for i, layer in enumerate(layers):
             a, mlp, norm = layer.attention, layer.mlp, layer.mlp_norm.weight
             self._launch(few_rows.qkv_kernel, "qkv", N, self.scaled, a.qkv.weight, self.squares, eps, self.cos,
                          self.sin, positions, slots, self.q, keys[i], values[i], **heads, **self._normed(parts))
-            attend(q, keys[i], values[i], self.attended, tables, lengths, tree_mask)
-            self._add("out", N, self.attended, a.out.weight, norm, self.scaled)
+            attended = attend(q, keys[i], values[i], lengths, tables=tables, tree=tree_mask)
+            self._add("out", N, attended, a.out.weight, norm, self.scaled)
             self._launch(few_rows.gate_up_kernel, "gate_up", N, self.scaled, mlp.gate_up.weight, self.squares, eps,
                          self.wide, WIDE=c.mlp_width, **self._normed(self.products[N]["out"].tiles))
             if i + 1 < len(layers):

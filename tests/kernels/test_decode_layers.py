@@ -9,7 +9,7 @@ from kernel_helpers import DEVICE, TOLERANCE, the_tests_of
 from mutants import kernels_step as mutants
 
 from minilm.cache import KVCache
-from minilm.kernels import decode_layers, step_attention
+from minilm.kernels import decode_layers, split_kv
 from minilm.kernels.decode_layers import Tile
 from minilm.model import GPT
 
@@ -24,9 +24,10 @@ FEW = Tile(2, 16, 64, 1, 4, 1, 0)                           # fewer rows than te
 
 @pytest.fixture(autouse=True)
 def short_tiles(monkeypatch):
-    """16 keys, and one tile is enough for a program, so that short texts have several."""
-    monkeypatch.setattr(step_attention, "TILE_BYTES", 1)
-    monkeypatch.setattr(step_attention, "LEAST", 1)
+    """16 keys, so that short texts have several; from 64 on four programs share them."""
+    monkeypatch.setattr(split_kv, "tile_of", lambda *_: (16, 3))
+    monkeypatch.setattr(split_kv, "choose_splits", lambda *_: 4)
+    monkeypatch.setattr(split_kv, "SHORT", 64)
 
 
 class Texts:
@@ -84,12 +85,11 @@ class Texts:
 
 
 def made(shape: dict, histories: tuple[int, ...], m: int, dtype=torch.float32, block_size: int = 4,
-         tile: Tile = PLAIN, splits: int = 1) -> tuple[Texts, "decode_layers.DecodeLayers"]:
+         tile: Tile = PLAIN) -> tuple[Texts, "decode_layers.DecodeLayers"]:
     model = tiny_model(**shape).to(dtype)
     judge = tiny_model(**shape, dtype=torch.float64)
     judge.load_state_dict(model.state_dict())               # rounded as the model's
     layers = decode_layers.DecodeLayers(model.to(DEVICE), len(histories) * m, tiles=lambda *_: tile)
-    layers.num_splits = splits
     return Texts(model, judge, histories, block_size), layers
 
 
@@ -140,8 +140,8 @@ def check_tree():
 
 
 def check_half():
-    """float16, three query heads to a key-value head; 3 programs share the first text's keys, 1 has the second's."""
-    texts, layers = made(WIDE, (40, 0), 2, torch.float16, block_size=16, splits=4)
+    """float16, three query heads to a key-value head; 4 programs share a text's keys, of which the second has few."""
+    texts, layers = made(WIDE, (40, 0), 2, torch.float16, block_size=16)
     check(texts, layers, 2)
 
 

@@ -113,6 +113,18 @@ def test_the_function(tree):
     assert error(out, exact) <= 1e-12
 
 
+def test_short_rows_take_one_launch(monkeypatch):
+    """Guards a merge of rows that are not worth splitting; a row with room for one block more is split."""
+    monkeypatch.setattr(split_kv, "SHORT", 32)
+    monkeypatch.setattr(split_kv, "choose_splits", lambda *_: 2)
+    monkeypatch.setattr(split_kv, "merge_splits", None)
+    q, *cache, lengths, k, v = case(16, 1, 2, 32, lengths=(20, 32))
+    assert error(run(q, *cache, lengths), oracle(q, k, v, lengths)) <= 1e-5
+    q, *cache, lengths, _, _ = case(16, 1, 2, 32, lengths=(20, 33))
+    with pytest.raises(TypeError, match="not subscriptable"):
+        run(q, *cache, lengths)
+
+
 def test_bad_input_is_refused():
     """Guards a launch that reads past its tensors, or past the pool."""
     q, k, v, tables, lengths, *_ = case(4, 3, 2, 32, lengths=(20, 8))

@@ -1,5 +1,5 @@
 """Wrong versions of the kernels of a decode step: each a single edit that a check must reject."""
-from minilm.kernels import decode_layers, few_rows, step_attention
+from minilm.kernels import decode_layers, few_rows
 from mutants.kernel_edits import KernelEdit, edit_kernel
 
 ONE, FEW, ROWS, TILES = "check_one_row", "check_few_rows", "check_rows", "check_two_tiles"
@@ -20,10 +20,6 @@ def gate_up(says: str, check: str, old: str, new: str) -> KernelEdit:
 
 def shared(says: str, check: str, old: str, new: str, kernel: str = "gate_up_kernel") -> KernelEdit:
     return KernelEdit(says, check, few_rows, kernel, old, new)
-
-
-def attend(says: str, check: str, old: str, new: str) -> KernelEdit:
-    return edit_kernel(says, check, step_attention, "attend_kernel", old, new)
 
 
 def host(says: str, check: str, old: str, new: str) -> KernelEdit:
@@ -72,18 +68,10 @@ STEP = [
            "tl.minimum(first, R - 1)"),
     gate_up("every tile of rows is the first", TILES, "rows = tl.program_id(0) * ROWS +", "rows = 0 * ROWS +"),
     # attention
-    attend("a key past the end", ROWS, "inside = j < length", "inside = j < length + 1"),
-    attend("all new tokens see all", DEEP, "visible = new <= token[:, None]", "visible = new < M"),
-    attend("the tree is a chain", TREE, "        if TREE:\n            visible",
-           "        if TREE and M < 0:\n            visible"),
-    attend("the first block for all", ROWS, "tables + j // PAGE", "tables + j // PAGE * 0"),
-    attend("a tile's blocks are those before", DEEP, "tables + (j + step) // PAGE", "tables + j // PAGE"),
-    attend("the first text's blocks", ROWS, "tables += b * table_width", "tables += 0 * table_width"),
-    attend("values in the place of keys", ROWS, "tl.load(keys + at", "tl.load(values + at"),
-    attend("programs walk over each other's tiles", SPLIT, "step = used * TILE", "step = TILE"),
-    attend("programs without keys are waited for", SPLIT, "< used - 1:", "< splits - 1:"),
-    attend("the merge leaves the last out", SPLIT, "there = (s < used)", "there = (s < used - 1)"),
-    attend("states count alike", SPLIT, "share, before = tl.exp2(lse - base[None, :])",
-           "share, before = tl.exp2(0 * lse + 0 * base[None, :])"),
-    attend("arrivals are not set back", SPLIT, "tl.store(place, 0) ", "tl.store(place, 1) "),
+    host("an older token's queries for the next", DEEP, "self.q[:N].unflatten(0, (B, N // B))",
+         "self.q[:N].unflatten(0, (B, N // B)).flip(1)"),
+    host("keys in the place of values", ROWS, "attend(q, keys[i], values[i]", "attend(q, keys[i], keys[i]"),
+    host("all layers on the first one's keys", DEEP, "attend(q, keys[i], values[i]", "attend(q, keys[0], values[i]"),
+    host("the new tokens are not counted", ROWS, "values[i], lengths, tables", "values[i], lengths - 1, tables"),
+    host("the tree is a chain", TREE, "tree=tree_mask", "tree=None"),
 ]
