@@ -23,15 +23,20 @@ def written(folder, source: str, name: str = "my_decoder.py"):
 
 
 class Desk:
-    """`take(source)` gives Learners as the race has them, all in one process as long as nobody breaks it."""
+    """`take(source)` gives Learners as the race has them, all in one process as long as nobody breaks it.
+
+    spoils: it will leave the process such that only others who spoil it can use it still.
+    """
 
     def __init__(self) -> None:
         self.runner: Runner | None = None
+        self.spoilt = False
 
-    def take(self, source: str, role: str = "decode") -> Learners:
-        if self.runner is None or self.runner.session.broken:
+    def take(self, source: str, role: str = "decode", *, spoils: bool = False) -> Learners:
+        if self.runner is None or self.runner.session.broken or (self.spoilt and not spoils):
             self.close()
             self.runner = Runner(MODEL)
+        self.spoilt = spoils
         mine = Learners.__new__(Learners)
         mine.session, mine.calls, mine.entry = self.runner.session, self.runner.calls, entry(source, role)
         mine.seconds = mine.processor = 0.0

@@ -129,7 +129,7 @@ def test_a_cached_answer_is_found_by_asking_again(desk, course, asked):
     row.seconds = {"open": [race.learners("open", some["open"]).seconds], "edit": [0.0], "python": [0.0]}
     with pytest.raises(Disqualified, match="a cached answer: asked for the second time"):
         race.ask_again(some, row)
-    race.mine = desk.take(HONEST)
+    race.mine, row.seconds["open"] = desk.take(HONEST), [1e-9]      # not slower the first time, however busy it was
     assert race.ask_again(some, row) == []
 
 
@@ -204,12 +204,9 @@ def test_other_processes_are_found(desk, course, asked):
     source = ("import os, time\nfrom minilm.decoding import autoregressive\ndef decode(model, prompt, n):\n"
               "    if os.fork() == 0:\n        os.setsid()\n        time.sleep(60)\n        os._exit(0)\n"
               "    return autoregressive(model, prompt, n)\n")
-    mine = desk.take(source)
-    try:
-        with pytest.raises(Disqualified, match="it started other processes; everyone has one"):
-            mine.run(next(asked), COUNT, 20.0)
-    finally:
-        desk.close()
+    mine = desk.take(source, spoils=True)
+    with pytest.raises(Disqualified, match="it started other processes; everyone has one"):
+        mine.run(next(asked), COUNT, 20.0)
 
 
 def test_changed_weights_are_found_and_stay_the_learner_s_own(desk, course, asked):
@@ -217,8 +214,7 @@ def test_changed_weights_are_found_and_stay_the_learner_s_own(desk, course, aske
                             "model.layers[1].mlp.down.weight.mul_(1.5)\n    return")
     prompt = next(asked)
     with pytest.raises(Disqualified, match="changed the model's weights"):
-        judged(course, desk.take(source), prompt)
-    desk.close()
+        judged(course, desk.take(source, spoils=True), prompt)
 
 
 def test_between_its_turns_a_decoder_stands_still(desk, course, asked):
@@ -227,14 +223,11 @@ def test_between_its_turns_a_decoder_stands_still(desk, course, asked):
               "        time.sleep(0.005)\nthreading.Thread(target=tick, daemon=True).start()\n"
               "def decode(model, prompt, n):\n    before = ticks[0]\n    time.sleep(n / 100)\n"
               "    return [before, ticks[0]]\n")
-    mine = desk.take(source)
-    try:
-        _, after = mine.run([5], 30, 20.0).made
-        time.sleep(0.5)
-        before, ended = mine.run([5], 30, 20.0).made
-        assert ended > before + 5 and before - after < 50           # of the 100 ticks that it had the time for
-    finally:
-        desk.close()
+    mine = desk.take(source, spoils=True)
+    _, after = mine.run([5], 30, 20.0).made
+    time.sleep(0.5)
+    before, ended = mine.run([5], 30, 20.0).made
+    assert ended > before + 5 and before - after < 50               # of the 100 ticks that it had the time for
 
 
 @pytest.mark.parametrize("body, message", [
@@ -243,7 +236,7 @@ def test_between_its_turns_a_decoder_stands_still(desk, course, asked):
     ("import os; os._exit(0)", "ended the process"),
 ])
 def test_what_hangs_or_ends_its_process_is_stopped(desk, course, asked, body, message):
-    mine = desk.take(f"def decode(model, prompt, n):\n    {body}\n")
+    mine = desk.take(f"def decode(model, prompt, n):\n    {body}\n", spoils=True)
     started = time.monotonic()
     with pytest.raises(Disqualified, match=message):
         mine.run(next(asked), COUNT, 0.3)
@@ -252,10 +245,10 @@ def test_what_hangs_or_ends_its_process_is_stopped(desk, course, asked, body, me
 
 
 def test_a_file_that_hangs_while_it_is_read_is_stopped(monkeypatch, desk):
-    desk.take(HONEST)
+    desk.take(HONEST, spoils=True)
     monkeypatch.setattr(runners, "PATIENCE", 0.3)
     with pytest.raises(Disqualified, match="was still not loaded after 0.3 seconds"):
-        desk.take("while True: pass")
+        desk.take("while True: pass", spoils=True)
 
 
 def test_a_model_that_the_process_can_t_open_is_one_error():
