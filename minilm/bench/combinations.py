@@ -126,7 +126,7 @@ def show(measured: dict) -> str:
              f"{counted(measured['rounds'], 'paired round')}"]
     lines += [line(cell) for cell in measured["cells"] if cell["reason"] is None]
     lines += [line(measured["all"]), line(measured["all_batched"]), line(measured["paged_alone"])]
-    near = [cell for cell in measured["cells"] if cell["predicted"] is not None]
-    within = sum(abs(cell["predicted"] / cell["speed_up"] - 1) <= 0.2 for cell in near)
-    lines.append(f"predicted within 20 %: {within} of {len(near)}")
+    told = [cell for cell in measured["cells"] if cell["predicted"] is not None]
+    within = sum(abs(cell["predicted"] / cell["speed_up"] - 1) <= 0.2 for cell in told)
+    lines.append(f"predicted within 20 %: {within} of {len(told)}")
     return "\n".join(lines)

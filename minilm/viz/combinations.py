@@ -129,8 +129,8 @@ def reasons(measured: dict) -> list[str]:
 
 def hurting(measured: dict) -> list[tuple[str, str, list[float]]]:
     """(a, b, the pair's speed over the better one's in each round) of each pair that hurts, the worst first."""
-    found = [(cell["a"], cell["b"], against_best(measured, cell["a"], cell["b"])) for cell in run_pairs(measured)
-             if verdict(measured, cell["a"], cell["b"]) == "hurts"]
+    names = [(found["a"], found["b"]) for found in run_pairs(measured)]
+    found = [(a, b, against_best(measured, a, b)) for a, b in names if verdict(measured, a, b) == "hurts"]
     return sorted(found, key=lambda one: statistics.median(one[2]))
 
 
@@ -147,7 +147,7 @@ def foreseen(measured: dict) -> list[tuple[str, str, float, float]]:
 
 def run_pairs(measured: dict) -> list[dict]:
     """The cells of pairs that were run."""
-    return [cell for cell in measured["cells"] if cell["a"] != cell["b"] and cell["reason"] is None]
+    return [found for found in measured["cells"] if found["a"] != found["b"] and found["reason"] is None]
 
 
 # --- one pair --------------------------------------------------------------------------------------------------------

@@ -134,6 +134,9 @@ def test_verdicts():
     combinations.cell(noisy, "x", "x")["ratios"] = [1.0, 2.0, 2.6]
     combinations.cell(noisy, "x", "z").update(ratios=[1.2, 1.7, 2.9], speed_up=1.7)
     assert combinations.verdict(noisy, "x", "z") == "adds" and not combinations.hurting(noisy)
+    assert ("x", "z", 0.5, pytest.approx(0.9)) in combinations.foreseen(MEASURED | {"cells": [
+        {**one, "predicted": 2.0} if one["a"] == one["b"] == "x" else one for one in MEASURED["cells"]]})
+    assert [gain[:2] for gain in combinations.foreseen(MEASURED)] == [("x", "y"), ("x", "z"), ("y", "z"), ("x", "w")]
     assert combinations.reasons(MEASURED) == ["they <refuse>"]
     with pytest.raises(ValueError, match="there are x, y, z, w"):
         combinations.cell(MEASURED, "x", "q")
