@@ -18,6 +18,7 @@ _HOMES = {
     "flash_attention": "minilm.kernels.flash_attention",
     "flash_decoding": "minilm.kernels.flash_decoding",
     "paged_attention": "minilm.kernels.paged_attention",
+    "packed_attention": "minilm.kernels.packed_attention",
     "merge": "minilm.kernels.splits",
 }
 

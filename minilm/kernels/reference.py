@@ -97,6 +97,48 @@ def paged_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, block_tables: T
     return (weights @ v).transpose(1, 2).to(dtype)
 
 
+def packed_attention(q: Tensor, k: Tensor, v: Tensor, packing, *, out: Tensor | None = None) -> Tensor:
+    """Many texts one after another: q[T, H, D], k and v[S, K, D] -> [T, H, D]; see `packed_attention.Packing`.
+
+    Query t sees keys packing.first[t] to packing.last[t]. Where first is -1, `out` (zeros unless given) stays.
+    """
+    wide, dtype = _wide(q)
+    k, v = (x.to(wide.dtype).transpose(0, 1).repeat_interleave(q.shape[1] // k.shape[1], dim=0) for x in (k, v))
+    first, last = (numbers.long()[:, None] for numbers in (packing.first, packing.last))
+    keys = torch.arange(k.shape[1], device=q.device)
+    seen = (first >= 0) & (keys >= first) & (keys <= last)                      # (T, S)
+    scores = wide.transpose(0, 1) @ k.transpose(-1, -2) * q.shape[-1]**-0.5     # (H, T, S)
+    weights = softmax(scores.masked_fill(~seen, -torch.inf)).masked_fill(~seen, 0)
+    out = torch.zeros(q.shape, dtype=dtype, device=q.device) if out is None else out
+    ours = packing.first >= 0
+    out[ours] = (weights @ v).transpose(0, 1).to(dtype)[ours]
+    return out
+
+
+def rotate_and_store(qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, slots: Tensor, keys: Tensor,
+                     values: Tensor) -> Tensor:
+    """qkv[T, (H + 2K) · D] -> its queries [T, H, D], turned; keys, turned, and values go to slots[T] of their pools.
+
+    The two numbers of a pair stand D/2 apart, and turn by the angle of cos and sin[positions[t]] (Su et al. 2021).
+    """
+    wide, dtype = _wide(qkv)
+    K, D = keys.shape[2:]
+    heads = wide.unflatten(1, (-1, D))                                          # (T, H + 2K, D)
+    c, s = cos[positions][:, None], sin[positions][:, None]                     # (T, 1, D/2)
+    low, high = heads[:, :-K].chunk(2, dim=-1)
+    turned = torch.cat((low * c - high * s, high * c + low * s), -1).to(dtype)
+    for pool, new in ((keys, turned[:, -K:]), (values, heads[:, -K:].to(dtype))):
+        pool.view(-1, K, D)[slots] = new
+    return turned[:, :-K].contiguous()
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """silu(gate) · up of gate_up[..., 2W], gate's numbers first -> [..., W] (Shazeer 2020, eq. 6)."""
+    wide, dtype = _wide(gate_up)
+    gate, up = wide.chunk(2, dim=-1)
+    return (gate * gate.sigmoid() * up).to(dtype)
+
+
 def sample(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, uniforms: Tensor) -> Tensor:
     """The token of each row of logits[B, V], int64 [B], as `minilm.sampling` finds it, one row after the other."""
     logits, _ = _wide(logits)

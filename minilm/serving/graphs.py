@@ -66,7 +66,7 @@ class Recorded:
         self.positions, self.slots = (self.staging.there[name].view(-1) for name in ("positions", "slots"))
         self.tables, self.lengths = self.staging.there["tables"], self.staging.there["lengths"]
         self.sees = self.staging.there.get("sees")
-        self.layers = owner.layers if N <= ROWS_OF_LAYERS else None
+        self.layers, self.many = owner.layers if N <= ROWS_OF_LAYERS else None, owner.many
         self.back = torch.zeros(N, dtype=torch.int64)
         self.back = self.back if self.pool is None else self.back.pin_memory()
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -133,6 +133,10 @@ class Recorded:
             self.states = self.layers.hidden(there["ids"].view(-1), self.positions, self.slots, keys, values,
                                              self.tables, self.lengths, self.sees)
             self.logits = self.layers.logits(self.states)
+        elif self.many is not None:
+            self.states = self.many.hidden(there["ids"].view(-1), self.positions, self.slots, keys, values,
+                                           self.attend_to_pool)
+            self.logits = self.model.head(self.states)
         else:
             self.states = self.model.hidden(there["ids"].view(1, -1), self)[0]
             self.logits = self.model.head(self.states)
@@ -145,6 +149,13 @@ class Recorded:
             tokens = self.logits.argmax(-1)
         self.back.copy_(tokens, non_blocking=True)
 
+    def attend_to_pool(self, layer: int, q: Tensor) -> Tensor:
+        """q[N, H, D] -> [N, H, D], where the layer's new keys and values are in their slots already."""
+        queries = q.unflatten(0, (self.batch, self.m))
+        out = paged_attention(queries, self.cache.keys[layer], self.cache.values[layer], self.tables, self.lengths,
+                              tree_mask=self.sees)
+        return out.flatten(0, 1)
+
     # --- what the model asks of a cache, where its own modules run ---
 
     def begin(self, num_tokens: int) -> Tensor:
@@ -152,10 +163,7 @@ class Recorded:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         self.cache.put(layer, self.slots, k, v)
-        queries = q[0].transpose(0, 1).unflatten(0, (self.batch, self.m))       # (batch, m, H, D)
-        out = paged_attention(queries, self.cache.keys[layer], self.cache.values[layer], self.tables, self.lengths,
-                              tree_mask=self.sees)
-        return out.flatten(0, 1).transpose(0, 1)[None]
+        return self.attend_to_pool(layer, q[0].transpose(0, 1)).transpose(0, 1)[None]
 
     def end(self, num_tokens: int) -> None:
         pass
@@ -166,10 +174,12 @@ class Graphs:
 
     def __init__(self, model: GPT, cache: PagedCache):
         from minilm.kernels.decode_layers import DecodeLayers
+        from minilm.kernels.many_rows import ManyRows
 
         self.model, self.cache = model, cache
         self.pool = torch.cuda.graph_pool_handle() if cache.device.type == "cuda" else None
         self.layers = DecodeLayers(model, ROWS_OF_LAYERS) if DecodeLayers.fits(model) else None
+        self.many = ManyRows(model) if ManyRows.fits(model) else None
         self.passes: dict[tuple, Recorded] = {}
 
     def takes(self, turns: list) -> bool:

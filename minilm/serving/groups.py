@@ -2,10 +2,10 @@
 
     Masked      gathers the keys, masks what is not to be seen, and calls PyTorch's attention: any device, any dtype
     Paged       a few new tokens each: `kernels.paged_attention` reads the keys where they lie
-    Chunks      pieces of prompts: keys gathered once, then `kernels.flash_attention` behind what was read before
+    Chunks      pieces of prompts of any lengths: keys gathered once, then `kernels.packed_attention`, without padding
 
-Sequences of the same way and of like counts form a group: rows[b, m], where a member's m tokens stand in the pass (-1:
-nobody's; its answer is thrown away), and tables[b, width], their blocks.
+Sequences of the same way form a group, for the first two those of one count: rows[b, m], where a member's m tokens
+stand in the pass (-1: not there; its answer is thrown away), and tables[b, width], their blocks.
 """
 import copy
 from typing import NamedTuple
@@ -21,7 +21,6 @@ from minilm.serving.blocks import BlockTable
 
 FEW = 16                # tokens up to which `Paged` is the faster way
 LARGEST_TREE = 64       # tokens of a tree that the kernel takes
-SHORTEST = 64           # chunks of up to so many tokens are padded to one length, longer ones to at most twice theirs
 
 
 class Member(NamedTuple):
@@ -53,49 +52,60 @@ def grouped(members: list[Member], use_kernels: bool) -> list[tuple[type, list[M
         way: type = Masked
         if use_kernels and (member.tree is None or member.count <= LARGEST_TREE):
             way = Paged if member.tree is not None or member.count <= FEW else Chunks
-        alike = member.count if way is not Chunks else max(SHORTEST, 1 << (member.count - 1).bit_length())
-        together.setdefault((way, alike), []).append(member)
+        together.setdefault((way, 0 if way is Chunks else member.count), []).append(member)
     return [(way, some) for (way, _), some in together.items()]
 
 
 class Group:
-    """What the three have in common. PER_MEMBER: the names of tensors that hold one entry for each member."""
+    """Members that feed m tokens each. PER_MEMBER: the names of tensors that hold one entry for each member."""
 
-    PER_MEMBER = ("rows", "tables")
+    PER_MEMBER = ("tables",)
 
     def __init__(self, cache, members: list[Member]):
-        count, size = max(member.count for member in members), cache.pool.block_size
-        rows = torch.full((len(members), count), -1)
-        widths = [-(-(member.table.length + member.count) // size) for member in members]
+        count, size = members[0].count, cache.pool.block_size
+        widths = [-(-(member.table.length + count) // size) for member in members]
         tables = np.zeros((len(members), max(widths)), np.int64)                # padded with block 0, which nobody sees
         for i, (member, width) in enumerate(zip(members, widths, strict=True)):
             tables[i, :width] = member.table.blocks[:width]
-        starts = torch.tensor([[member.start] for member in members])
-        counts = torch.tensor([[member.count] for member in members])
-        place = torch.arange(count) - (count - counts)                          # the last are theirs
-        self.where = rows.where(place < 0, starts + place)                      # on the host
-        self.rows = self.where.clamp(min=0).to(cache.device)
         self.tables = torch.from_numpy(tables).to(cache.device)
         self.held = torch.tensor([member.table.length for member in members])
+        self._stand(torch.tensor([[member.start] for member in members]) + torch.arange(count))
 
-    def part(self, keep: list[int], place: Tensor) -> "Group":
-        """Some of the members alone, in a pass where what was row r is row place[r] (-1: it is not there)."""
+    def _stand(self, where: Tensor) -> None:
+        """where[b, m]: the members' rows in the pass, on the host; -1: not there."""
+        self.where, there, device = where, where.flatten() >= 0, self.tables.device
+        self.rows = where.clamp(min=0).to(device)
+        self.real = None if there.all() else there.nonzero()[:, 0].to(device)
+
+    def part(self, rows: list[int], place: Tensor) -> "Group | None":
+        """It in a pass of these rows alone, where row r is now row place[r] (-1: it is not there). None: nobody is."""
+        where = place[self.where].where(self.where >= 0, -1)
+        keep = (where >= 0).any(1).nonzero()[:, 0].tolist()
+        if not keep:
+            return None
         other = copy.copy(self)
         for name in self.PER_MEMBER:
             setattr(other, name, getattr(self, name)[keep])
-        other.where = place[self.where[keep]].where(self.where[keep] >= 0, -1)
-        other.rows = other.where.clamp(min=0).to(self.rows.device)
+        other._stand(where[keep])
         return other
 
-    def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """q[H, T, D] of the whole pass, a layer's keys and values[blocks, block_size, K, D] -> [b · m, H, D]."""
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
+        """Its rows of out[T, H, D], from q[T, H, D] of the whole pass and a layer's [blocks, block_size, K, D]."""
+        y, rows = self._answers(q, keys, values).flatten(0, 1), self.rows.flatten()
+        if self.real is None:
+            out[rows] = y
+        else:
+            out[rows[self.real]] = y[self.real]
+
+    def _answers(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """[b, m, H, D]"""
         raise NotImplementedError
 
 
 class Masked(Group):
     """mask[b, 1, G·m, keys]: who sees what."""
 
-    PER_MEMBER = ("rows", "tables", "mask")
+    PER_MEMBER = ("tables", "mask")
 
     def __init__(self, cache, members: list[Member]):
         super().__init__(cache, members)
@@ -108,22 +118,22 @@ class Masked(Group):
         mask = mask.repeat(1, config.num_heads // config.num_kv_heads, 1)[:, None]
         self.mask = mask.to(cache.device)
 
-    def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def _answers(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         (b, m), (K, D) = self.rows.shape, keys.shape[2:]
-        queries = q[:, self.rows].view(K, -1, b, m, D).permute(2, 0, 1, 3, 4).reshape(b, K, -1, D)
+        queries = q[self.rows].reshape(b, m, K, -1, D).permute(0, 2, 3, 1, 4).reshape(b, K, -1, D)
         gathered = [kept[self.tables].view(b, -1, K, D).transpose(1, 2) for kept in (keys, values)]
         out = F.scaled_dot_product_attention(queries, *gathered, attn_mask=self.mask)           # (b, K, G·m, D)
-        return out.reshape(b, -1, m, D).transpose(1, 2).reshape(b * m, -1, D)
+        return out.reshape(b, -1, m, D).transpose(1, 2)
 
 
 class Paged(Group):
     """lengths[b]: keys of each member, the new ones counted; trees[b, m, m], where there is one."""
 
-    PER_MEMBER = ("rows", "tables", "lengths")
+    PER_MEMBER = ("tables", "lengths")
 
     def __init__(self, cache, members: list[Member]):
         super().__init__(cache, members)
-        b, m = self.rows.shape
+        m = members[0].count
         self.tables, self.lengths = self.tables.int(), (self.held + m).int().to(cache.device)
         self.trees: Tensor | None = None
         if any(member.tree is not None for member in members):
@@ -131,25 +141,41 @@ class Paged(Group):
             self.trees = torch.stack([chain if x.tree is None else x.tree[1] for x in members]).to(cache.device)
             self.PER_MEMBER = (*self.PER_MEMBER, "trees")
 
-    def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        queries = q.transpose(0, 1)[self.rows]                                                  # (b, m, H, D)
-        out = kernels.paged_attention(queries, keys, values, self.tables, self.lengths, tree_mask=self.trees)
-        return out.flatten(0, 1)
+    def _answers(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return kernels.paged_attention(q[self.rows], keys, values, self.tables, self.lengths, tree_mask=self.trees)
 
 
-class Chunks(Group):
-    """lengths[b]: keys of each member. A shorter chunk's tokens are the last of its m; before them stand others'."""
-
-    PER_MEMBER = ("rows", "tables", "lengths")
+class Chunks:
+    """slots: where the members' keys lie, one member's after another's.  first, last[T]: who sees which of these."""
 
     def __init__(self, cache, members: list[Member]):
-        super().__init__(cache, members)
-        counts = torch.tensor([member.count for member in members])
-        self.lengths = (self.held + counts).int().to(cache.device)
+        slots = [member.table.slots(0, member.table.length + member.count) for member in members]
+        self.slots = torch.tensor([slot for some in slots for slot in some], device=cache.device)
+        self.like, begin = cache.keys[0], 0
+        self.first = torch.full((max(member.start + member.count for member in members),), -1)
+        self.last = self.first.clone()
+        for member, some in zip(members, slots, strict=True):
+            end, rows = begin + len(some), slice(member.start, member.start + member.count)
+            self.first[rows], self.last[rows] = begin, torch.arange(end - member.count, end)
+            begin = end
+        self._pack()
 
-    def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        b, (K, D) = len(self.rows), keys.shape[2:]
-        queries = q.transpose(0, 1)[self.rows].transpose(1, 2)                                  # (b, H, m, D)
-        gathered = [kept[self.tables].view(b, -1, K, D).transpose(1, 2) for kept in (keys, values)]
-        out = kernels.flash_attention(queries, *gathered, causal=True, lengths=self.lengths)
-        return out.transpose(1, 2).flatten(0, 1)
+    def _pack(self) -> None:
+        from minilm.kernels.packed_attention import Packing  # here, so that elsewhere the engine does without Triton
+
+        self.packing = Packing(self.first, self.last, self.like)
+
+    def part(self, rows: list[int], place: Tensor) -> "Chunks | None":
+        """As for `Group`."""
+        rows, other = [row for row in rows if row < len(self.first)], copy.copy(self)
+        other.first, other.last = self.first[rows], self.last[rows]
+        if not (other.first >= 0).any():
+            return None
+        other._pack()
+        return other
+
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
+        """As for `Group`. The new keys are gathered with the old ones: some 4 % of a layer's traffic, and one way."""
+        gathered = [kept.view(-1, *kept.shape[2:])[self.slots] for kept in (keys, values)]      # (all keys, K, D)
+        T = len(self.first)
+        kernels.packed_attention(q[:T], *gathered, self.packing, out=out[:T])

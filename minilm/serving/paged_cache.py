@@ -12,7 +12,7 @@ from torch import Tensor
 from minilm.cache import ancestry
 from minilm.model import GPTConfig
 from minilm.serving.blocks import BlockPool, BlockTable
-from minilm.serving.groups import Group, Member, grouped
+from minilm.serving.groups import Member, grouped
 
 
 class PagedCache:
@@ -78,8 +78,7 @@ class Feed:
 class PagedBatch:
     """The cache of one pass over ids[1, T], the tokens of all `feeds` one after another. See `minilm.cache.Cache`.
 
-    slots[T]: where the tokens' keys and values go.  groups: who attends together, and how.  take[T]: where each token's
-    answer stands among the groups' answers; None where they are in order.
+    slots[T]: where the tokens' keys and values go.  groups: who attends together, and how.
     """
 
     def __init__(self, cache: PagedCache, feeds: list[Feed]):
@@ -97,16 +96,7 @@ class PagedBatch:
                                   device=cache.device)
         members = [Member(start, feed.table, feed.count, tree) for start, feed, tree in
                    zip(starts, feeds, trees, strict=True)]
-        self._join([way(cache, some) for way, some in grouped(members, cache.kernels)])
-
-    def _join(self, groups: list[Group]) -> None:
-        self.groups = groups
-        rows = torch.cat([group.where.flatten() for group in groups])
-        real = (rows >= 0).nonzero()[:, 0]
-        take = torch.empty(self.num_tokens, dtype=torch.long)
-        take[rows[real]] = real
-        in_order = len(rows) == self.num_tokens and torch.equal(take, torch.arange(self.num_tokens))
-        self.take = None if in_order else take.to(self.cache.device)
+        self.groups = [way(cache, some) for way, some in grouped(members, cache.kernels)]
 
     def part(self, rows: list[int]) -> "PagedBatch":
         """The same pass where only these rows, in ascending order, go on; whom none is left of drops out."""
@@ -114,9 +104,7 @@ class PagedBatch:
         other.num_tokens, other.slots = len(rows), self.slots[rows]
         place = torch.full((self.num_tokens,), -1)
         place[rows] = torch.arange(len(rows))
-        keeps = [((place[group.where] >= 0) & (group.where >= 0)).any(1).nonzero()[:, 0].tolist()
-                 for group in self.groups]
-        other._join([group.part(keep, place) for group, keep in zip(self.groups, keeps, strict=True) if keep])
+        other.groups = [part for group in self.groups if (part := group.part(rows, place)) is not None]
         return other
 
     def begin(self, num_tokens: int) -> Tensor:
@@ -128,12 +116,15 @@ class PagedBatch:
         return self.positions.to(self.cache.device)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
         self.cache.put(layer, self.slots, k, v)
-        found = [group.attend(q[0], keys, values) for group in self.groups]
-        y = found[0] if len(found) == 1 else torch.cat(found)                   # (all groups' b · m, H, D)
-        y = y if self.take is None else y[self.take]                            # (T, H, D)
-        return y.transpose(0, 1)[None]
+        return self.attend_to_pool(layer, q[0].transpose(0, 1)).transpose(0, 1)[None]
+
+    def attend_to_pool(self, layer: int, q: Tensor) -> Tensor:
+        """q[T, H, D] -> [T, H, D], where the layer's new keys and values are in their slots already."""
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        for group in self.groups:
+            group.attend(q, self.cache.keys[layer], self.cache.values[layer], out)
+        return out
 
     def end(self, num_tokens: int) -> None:
         for feed in self.feeds:

@@ -113,10 +113,10 @@ class Runner:
         return [made[id(turn)] for turn in turns]
 
     def _together(self, turns: list[Turn]) -> list[Rows]:
-        """One pass of the model over all, as it is."""
+        """One pass of the model over all."""
         ids = [token for turn in turns for token in turn.ids]
         batch = PagedBatch(self.cache, [turn.feed for turn in turns])
-        states = self.model.hidden(torch.tensor([ids], device=self.model.device), batch)[0]
+        states = self._states(torch.tensor(ids, device=self.model.device), batch)
         made, asked, end, asked_so_far, out = Made(states, None, []), [], 0, 0, []
         for turn in turns:
             out.append(Rows(made, end, len(turn.ids), asked_so_far, turn.asks))
@@ -126,6 +126,16 @@ class Runner:
             made.logits = self.model.head(states if len(asked) == len(states) else states[asked])
             made.tokens = self._tokens(made.logits, [turn.draw for turn in turns for _ in range(turn.asks)])
         return out
+
+    def _states(self, ids: Tensor, batch: PagedBatch) -> Tensor:
+        """ids[T] -> the last layer's output [T, d]: by the model's own modules, or kernels between its products."""
+        many = None if self.graphs is None else self.graphs.many
+        if many is None:
+            return self.model.hidden(ids[None], batch)[0]
+        states = many.hidden(ids, batch.begin(len(ids)), batch.slots, self.cache.keys, self.cache.values,
+                             batch.attend_to_pool)
+        batch.end(len(ids))
+        return states
 
     def _recorded(self, turns: list[Turn]) -> list[Rows]:
         states, logits, tokens, m = self.graphs.run(turns)

@@ -5,7 +5,6 @@ are packed, padded and told apart. With the kernels themselves, by Triton's inte
 GPU it is a trained model, and whoever leaves the text does so where two tokens are as good as equal.
 """
 import random
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,9 +17,10 @@ import minilm
 from minilm.bench.captured import divergences
 from minilm.decoding import autoregressive
 from minilm.decoding.proposers import DraftModel, PromptLookup, SelfSpeculative
-from minilm.kernels import reference
+from minilm.kernels import many_rows, reference
 from minilm.kernels.backend import INTERPRETED
 from minilm.kernels.decode_layers import DecodeLayers
+from minilm.kernels.many_rows import ManyRows
 from minilm.sampling import Sampling, draw
 from minilm.serving import Engine, checks, graphs, groups
 
@@ -29,10 +29,6 @@ def sample(logits, temperature, top_k, top_p, uniforms):
     """What the sampler's kernel draws, a row at a time."""
     rows = zip(logits, temperature.tolist(), top_k.tolist(), top_p.tolist(), uniforms.tolist(), strict=True)
     return torch.tensor([draw(Sampling(t, int(k), p).probs(row), u) for row, t, k, p, u in rows])
-
-
-def flash_attention(q, k, v, *, causal, lengths):
-    return reference.attention(q, k, v, causal=causal, lengths=lengths)
 
 
 @pytest.fixture
@@ -45,10 +41,11 @@ def stand_in(monkeypatch) -> None:
     monkeypatch.setattr(checks, "kernels_fit", lambda model: True)
     monkeypatch.setattr(DecodeLayers, "fits", staticmethod(lambda model: False))
     monkeypatch.setattr(graphs, "paged_attention", reference.paged_attention)
-    monkeypatch.setattr(groups, "kernels", SimpleNamespace(paged_attention=reference.paged_attention,
-                                                           flash_attention=flash_attention))
+    monkeypatch.setattr(groups, "kernels", reference)
+    monkeypatch.setattr(ManyRows, "fits", staticmethod(lambda model: True))
+    for name in ("rms_norm", "rotate_and_store", "swiglu"):
+        monkeypatch.setattr(many_rows, name, getattr(reference, name))
     monkeypatch.setattr(groups, "FEW", 3)
-    monkeypatch.setattr(groups, "SHORTEST", 4)
     monkeypatch.setattr(graphs, "LEAST_REACH", 4)
     monkeypatch.setattr("minilm.kernels.sampler.sample", sample)
 
@@ -72,11 +69,18 @@ def check_drafters(names=("tree", "half right", "draft model", "self-speculation
         assert name not in ("tree", "half right") or max(key[1] for key in engine.runner.graphs.passes) > 1
 
 
-CHECKS = {"check_mix": check_mix, "check_drafters": check_drafters,
+def check_modules() -> None:
+    """A model that the kernels between products do not fit goes through its own modules, recorded or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ManyRows, "fits", staticmethod(lambda model: False))
+        serve(GREEDY, 1, spare=1, block_size=4, max_batch_tokens=23, kernels=True)
+
+
+CHECKS = {"check_mix": check_mix, "check_drafters": check_drafters, "check_modules": check_modules,
           "check_hidden": lambda: check_hidden(kernels=True)}
 
 
-@pytest.mark.parametrize("check", ["check_mix", "check_hidden"])
+@pytest.mark.parametrize("check", ["check_mix", "check_modules", "check_hidden"])
 def test_check_holds(recorded, check):
     """Guards what packing and padding may spoil."""
     CHECKS[check]()
