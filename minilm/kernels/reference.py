@@ -104,14 +104,15 @@ def packed_attention(q: Tensor, k: Tensor, v: Tensor, packing, *, out: Tensor | 
     """
     wide, dtype = _wide(q)
     k, v = (x.to(wide.dtype).transpose(0, 1).repeat_interleave(q.shape[1] // k.shape[1], dim=0) for x in (k, v))
-    first, last = (numbers.long()[:, None] for numbers in (packing.first, packing.last))
-    keys = torch.arange(k.shape[1], device=q.device)
-    seen = (first >= 0) & (keys >= first) & (keys <= last)                      # (T, S)
-    scores = wide.transpose(0, 1) @ k.transpose(-1, -2) * q.shape[-1]**-0.5     # (H, T, S)
-    weights = softmax(scores.masked_fill(~seen, -torch.inf)).masked_fill(~seen, 0)
     out = torch.zeros(q.shape, dtype=dtype, device=q.device) if out is None else out
-    ours = packing.first >= 0
-    out[ours] = (weights @ v).transpose(0, 1).to(dtype)[ours]
+    for start in packing.first.unique().tolist():                               # a text
+        rows = (packing.first == start).nonzero()[:, 0]
+        last = packing.last[rows].long()[:, None]
+        keys = torch.arange(start, max(int(last.max()), start) + 1, device=q.device)
+        if start >= 0:
+            scores = wide[rows].transpose(0, 1) @ k[:, keys].transpose(-1, -2) * q.shape[-1]**-0.5     # (H, rows, keys)
+            weights = softmax(scores.masked_fill(keys > last, -torch.inf)).masked_fill(keys > last, 0)
+            out[rows] = (weights @ v[:, keys]).transpose(0, 1).to(dtype)
     return out
 
 

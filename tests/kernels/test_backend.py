@@ -87,7 +87,8 @@ def test_reference_without_the_variable(said):
 
 def test_names_are_functions():
     """Guards `kernels.softmax` becoming the module of that name once someone imports it."""
-    for name in ("softmax", "rms_norm", "flash_attention", "flash_decoding", "paged_attention", "merge", "backend"):
+    for name in ("softmax", "rms_norm", "flash_attention", "flash_decoding", "paged_attention", "packed_attention",
+                 "merge", "backend"):
         assert callable(getattr(kernels, name)) and name in dir(kernels)
     with pytest.raises(AttributeError, match="no attribute 'soft'"):
         kernels.soft  # noqa: B018
