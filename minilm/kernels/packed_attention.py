@@ -32,7 +32,8 @@ class Packing:
         cuts = [0, *((first.diff() != 0).nonzero()[:, 0] + 1).tolist(), len(first)]
         tiles = [(top, min(top + self.rows, stop)) for start, stop in pairwise(cuts) if first[start] >= 0
                  for top in range(start, stop, self.rows)]
-        tiles.sort(key=lambda tile: int(first[tile[0]] - last[tile[1] - 1]))    # those with the most keys go first
+        seen = (last - first).tolist()
+        tiles.sort(key=lambda tile: -seen[tile[1] - 1])                         # those with the most keys go first
         self.tiles = torch.tensor(tiles, dtype=torch.int32).view(-1, 2).to(like.device)     # from a row to before a row
         self.first, self.last = (numbers.int().to(like.device) for numbers in (first, last))
 

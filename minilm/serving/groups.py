@@ -45,6 +45,16 @@ def kernels_fit(model: GPT) -> bool:
     return fits and backend(model.embedding.weight) != "reference"
 
 
+def slots_of(spans: list[tuple[BlockTable, int, int]], device: torch.device) -> Tensor:
+    """Where tokens start to end of each table are, one span after another: block · block_size + place, on `device`."""
+    found = []
+    for table, start, end in spans:
+        size = table.pool.block_size
+        blocks = np.array(table.blocks[start // size : -(-end // size)])
+        found.append((blocks[:, None] * size + np.arange(size)).ravel()[start % size :][: end - start])
+    return torch.from_numpy(np.concatenate(found)).to(device)
+
+
 def grouped(members: list[Member], use_kernels: bool) -> list[tuple[type, list[Member]]]:
     """(the way they attend, those that do it together), in the order in which each first comes."""
     together: dict[tuple[type, int], list[Member]] = {}
@@ -149,13 +159,13 @@ class Chunks:
     """slots: where the members' keys lie, one member's after another's.  first, last[T]: who sees which of these."""
 
     def __init__(self, cache, members: list[Member]):
-        slots = [member.table.slots(0, member.table.length + member.count) for member in members]
-        self.slots = torch.tensor([slot for some in slots for slot in some], device=cache.device)
+        sizes = [member.table.length + member.count for member in members]
+        self.slots = slots_of([(m.table, 0, size) for m, size in zip(members, sizes, strict=True)], cache.device)
         self.like, begin = cache.keys[0], 0
         self.first = torch.full((max(member.start + member.count for member in members),), -1)
         self.last = self.first.clone()
-        for member, some in zip(members, slots, strict=True):
-            end, rows = begin + len(some), slice(member.start, member.start + member.count)
+        for member, size in zip(members, sizes, strict=True):
+            end, rows = begin + size, slice(member.start, member.start + member.count)
             self.first[rows], self.last[rows] = begin, torch.arange(end - member.count, end)
             begin = end
         self._pack()

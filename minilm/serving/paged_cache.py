@@ -12,7 +12,7 @@ from torch import Tensor
 from minilm.cache import ancestry
 from minilm.model import GPTConfig
 from minilm.serving.blocks import BlockPool, BlockTable
-from minilm.serving.groups import Member, grouped
+from minilm.serving.groups import Member, grouped, slots_of
 
 
 class PagedCache:
@@ -86,14 +86,13 @@ class PagedBatch:
         trees = [None if feed.parents is None else ancestry(feed.parents) for feed in feeds]
         starts = [0, *accumulate(feed.count for feed in feeds)]
         self.num_tokens = starts.pop()
-        positions: list[int] = []
+        positions = []
         for feed, tree in zip(feeds, trees, strict=True):
             held = feed.table.length
-            positions += range(held, held + feed.count) if tree is None else (held + tree[0]).tolist()
-        self.positions = torch.tensor(positions)
-        self.slots = torch.tensor([slot for feed in feeds for slot in
-                                   feed.table.slots(feed.table.length, feed.table.length + feed.count)],
-                                  device=cache.device)
+            positions.append(torch.arange(held, held + feed.count) if tree is None else held + tree[0])
+        self.positions = torch.cat(positions)
+        self.slots = slots_of([(feed.table, feed.table.length, feed.table.length + feed.count) for feed in feeds],
+                              cache.device)
         members = [Member(start, feed.table, feed.count, tree) for start, feed, tree in
                    zip(starts, feeds, trees, strict=True)]
         self.groups = [way(cache, some) for way, some in grouped(members, cache.kernels)]

@@ -1,7 +1,8 @@
 """A step's passes of the model: who feeds what goes in, states, logits and the largest of them come out.
 
 On a CPU it is one pass of the model's own modules over all tokens. With the kernels, those that feed few tokens, and
-so wait for memory, go through recorded passes of fixed size (`graphs`); pieces of prompts, which are much work, do not.
+so wait for memory, go through recorded passes of fixed size (`graphs`); pieces of prompts, which are much work, do not:
+theirs are cuBLAS's products, with `kernels.many_rows` between them.
 Either way there is one product with the vocabulary for all who want a token, and one wait for the device.
 """
 from dataclasses import dataclass
