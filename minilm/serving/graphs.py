@@ -71,8 +71,8 @@ class Recorded:
         self.back = self.back if self.pool is None else self.back.pin_memory()
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, turns: list) -> tuple[Tensor, Tensor, list[int]]:
-        """(states[N, d], logits[N, V], tokens[N]) in memory that the next pass writes over."""
+    def start(self, turns: list) -> None:
+        """Let the device begin, without waiting for it."""
         self._fill(turns)
         if self.pool is None:
             self._run()
@@ -80,6 +80,10 @@ class Recorded:
             if self.graph is None:
                 self.graph, _ = record_graph(self._run, self.pool)
             self.graph.replay()
+
+    def wait(self) -> tuple[Tensor, Tensor, list[int]]:
+        """(states[N, d], logits[N, V], tokens[N]) in memory that the next pass writes over."""
+        if self.pool is not None:
             torch.cuda.current_stream().synchronize()
         return self.states, self.logits, self.back.tolist()
 
@@ -187,8 +191,8 @@ class Graphs:
         m = max((len(turn.ids) for turn in turns), default=0)
         return 0 < m <= LARGEST_TREE and size_for(len(turns)) * size_for(m) <= MOST_ROWS
 
-    def run(self, turns: list) -> tuple[Tensor, Tensor, list[int], int]:
-        """(states[N, d], logits[N, V], tokens[N], m): turn i's are rows i · m and on, as many as it feeds."""
+    def start(self, turns: list) -> Recorded:
+        """Their pass, under way: of its answer turn i's are rows i · m and on, as many as it feeds."""
         m = size_for(max(len(turn.ids) for turn in turns))
         size = self.cache.pool.block_size
         reach = max(LEAST_REACH, max(turn.table.length for turn in turns) + m)
@@ -197,4 +201,5 @@ class Graphs:
                m == 1 and any(turn.draw is not None for turn in turns))
         if key not in self.passes:
             self.passes[key] = Recorded(self, *key)
-        return *self.passes[key](turns), m
+        self.passes[key].start(turns)
+        return self.passes[key]

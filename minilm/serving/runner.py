@@ -14,7 +14,7 @@ from minilm.decoding.speculative import Draft
 from minilm.model import GPT
 from minilm.sampling import Sampling, uniform
 from minilm.serving.blocks import BlockTable
-from minilm.serving.graphs import GREEDY, Graphs
+from minilm.serving.graphs import GREEDY, Graphs, Recorded
 from minilm.serving.paged_cache import Feed, PagedBatch, PagedCache
 from minilm.serving.request import Sequence
 from minilm.serving.scheduler import Work
@@ -108,9 +108,10 @@ class Runner:
         if not self.graphs.takes(recorded):
             recorded = []
         rest = [turn for turn in turns if not (recorded and turn.few)]
+        under_way = self.graphs.start(recorded) if recorded else None   # the device is busy while the rest is prepared
         made = dict(zip(map(id, rest), self._together(rest), strict=True)) if rest else {}
-        if recorded:
-            made |= zip(map(id, recorded), self._recorded(recorded), strict=True)
+        if under_way is not None:
+            made |= zip(map(id, recorded), self._recorded(recorded, under_way), strict=True)
         return [made[id(turn)] for turn in turns]
 
     def _together(self, turns: list[Turn]) -> list[Rows]:
@@ -138,8 +139,8 @@ class Runner:
         batch.end(len(ids))
         return states
 
-    def _recorded(self, turns: list[Turn]) -> list[Rows]:
-        states, logits, tokens, m = self.graphs.run(turns)
+    def _recorded(self, turns: list[Turn], under_way: Recorded) -> list[Rows]:
+        (states, logits, tokens), m = under_way.wait(), under_way.m
         drawn = {i * m + len(turn.ids) - 1: turn.draw for i, turn in enumerate(turns) if turn.draw is not None}
         if m > 1 and drawn:
             for row, token in zip(drawn, self._tokens(logits[list(drawn)], list(drawn.values())), strict=True):
