@@ -67,13 +67,7 @@ class Recorder:
         self.tokens: list[int] = []
         self.trace: list[Pass] = []
         self.done = max_new_tokens == 0
-        self._clock = time.perf_counter()
-
-    def seconds(self) -> float:
-        """Time since the last pass was recorded."""
-        now = time.perf_counter()
-        elapsed, self._clock = now - self._clock, now
-        return elapsed
+        self._clock = time.perf_counter()                               # when the last pass was recorded
 
     def emit(self, fed: int, context: int, tokens: list[int], kind: type[Pass] = Pass, **more) -> list[int]:
         """Record one pass; cut `tokens` after the end token or at the limit. Returns those that were kept."""
@@ -83,7 +77,8 @@ class Recorder:
             self.done = True
         self.tokens += kept
         self.done |= len(self.tokens) >= self.max_new_tokens
-        self.trace.append(kind(fed, context, kept, self.seconds(), **more))
+        before, self._clock = self._clock, time.perf_counter()
+        self.trace.append(kind(fed, context, kept, self._clock - before, **more))
         return kept
 
     def finish(self) -> Generation:
@@ -100,7 +95,8 @@ def check_request(model: GPT, prompt: list[int], max_new_tokens: int) -> None:
         raise TypeError("the prompt is a tensor; give a list of ints: prompt.tolist()")
     if not prompt:
         raise ValueError("the prompt is empty: give at least one token")
-    for token in prompt:
+    fine = set(map(type, prompt)) == {int} and min(prompt) >= 0 and max(prompt) < model.config.vocab_size
+    for token in () if fine else prompt:                                        # which one, and what is wrong with it
         if isinstance(token, bool) or not isinstance(token, int):
             raise TypeError(f"the prompt holds {token!r}, a {type(token).__name__}; tokens are whole numbers")
         if not 0 <= token < model.config.vocab_size:

@@ -6,6 +6,7 @@ fits every block, and two sequences with the same beginning can point at the sam
 when someone is about to write into it: copy-on-write, which can only ever concern a table's last, partly filled block.
 """
 import hashlib
+import itertools
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ class BlockPool:
         self._key_of: dict[int, bytes] = {}
         self._block_of: dict[bytes, int] = {}
         self._tell = observer or (lambda event, block: None)
+        self.versions = itertools.count()                               # of tables; see `BlockTable`
 
     @property
     def num_free(self) -> int:
@@ -85,14 +87,16 @@ class BlockTable:
     """One sequence's blocks, in order: token i is in block blocks[i // block_size], place i % block_size.
 
     length: the tokens held. There may be more room than that, reserved for the tokens of the next pass.
+    version: as long as it stays, what was noted of the blocks is right, as far as they hold tokens; no two tables ever
+    have the same.
     """
 
     def __init__(self, pool: BlockPool):
-        self.pool, self.blocks, self.length = pool, [], 0
+        self.pool, self.blocks, self.length, self.version = pool, [], 0, next(pool.versions)
 
     def has_room(self, tokens: int) -> bool:
         """Whether `tokens` more can be written as it is: no block to be taken, none to be copied."""
-        return self._count(self.length + tokens) <= len(self.blocks) and not self._must_copy(tokens)
+        return self.length + tokens <= len(self.blocks) * self.pool.block_size and not self._must_copy(tokens)
 
     def blocks_needed(self, tokens: int) -> int:
         """How many free blocks it takes to write `tokens` more, a copy of a shared last block included."""
@@ -112,9 +116,10 @@ class BlockTable:
             last = self.length // self.pool.block_size
             copies.append((self.blocks[last], self.pool.allocate()))
             self.pool.release(self.blocks[last])
-            self.blocks[last] = copies[0][1]
+            self.blocks[last], self.version = copies[0][1], next(self.pool.versions)
         while len(self.blocks) < self._count(self.length + tokens):
             self.blocks.append(self.pool.allocate())
+            self.version = next(self.pool.versions)
         return copies
 
     def slots(self, start: int, end: int) -> list[int]:
@@ -138,6 +143,7 @@ class BlockTable:
             if self._others_read(block):
                 self.pool.release(block)
                 self.blocks.remove(block)
+                self.version = next(self.pool.versions)                 # room behind it moves up
         self.length = length
 
     def trim(self) -> None:
@@ -163,6 +169,7 @@ class BlockTable:
         while self.blocks:
             self.pool.release(self.blocks.pop())
         self.length = 0
+        self.version = next(self.pool.versions)
 
     def adopt(self, keys: Sequence[bytes]) -> int:
         """Begin with the remembered blocks of a text with these keys, as far as they are there. Returns the tokens."""

@@ -5,7 +5,7 @@ from minilm.decoding.speculative import Chain, Draft, Proposer, check_draft
 from minilm.model import GPT
 from minilm.serving.blocks import BlockTable
 from minilm.serving.paged_cache import PagedCache, PagedSequence
-from minilm.serving.runner import Made, Rows
+from minilm.serving.runner import Made, Rows, Runner, Turn
 from minilm.serving.scheduler import Work
 
 
@@ -36,14 +36,17 @@ class Drafting:
         work.drafts = len(draft.tokens)
         return draft
 
-    def verifies_alone(self, work: Work) -> bool:
-        """Whether it verifies in a way of its own, and not in the pass for all."""
-        return work.drafts > 0 and type(work.sequence.proposer).verify is not Chain.verify
+    def run(self, turns: list[Turn], runner: Runner) -> list[Rows]:
+        """What each gets, from the pass for all, or where its drafter verifies in a way of its own, from that."""
+        alone = [bool(turn.draft.tokens) and type(turn.sequence.proposer).verify is not Chain.verify for turn in turns]
+        together = [turn for turn, own in zip(turns, alone, strict=True) if not own]
+        rows = iter(runner.run(together) if together else ())
+        return [self._verify(turn) if own else next(rows) for turn, own in zip(turns, alone, strict=True)]
 
-    def verify(self, work: Work, draft: Draft, ids: list[int]) -> Rows:
-        view = PagedSequence(self.cache, work.sequence.table)
-        if draft.parents is not None:
-            view.branch(draft.rooted)
-        states = work.sequence.proposer.verify(self.model, view, ids)
+    def _verify(self, turn: Turn) -> Rows:
+        view, ids = PagedSequence(self.cache, turn.table), turn.ids
+        if turn.parents is not None:
+            view.branch(turn.parents)
+        states = turn.sequence.proposer.verify(self.model, view, ids)
         logits = self.model.head(states)
         return Rows(Made(states, logits, logits.argmax(-1).tolist()), 0, len(ids), 0, len(ids))

@@ -24,8 +24,10 @@ from minilm.serving.memory import blocks_that_fit, check_memory
 from minilm.serving.news import News
 from minilm.serving.paged_cache import PagedCache, PagedSequence
 from minilm.serving.request import Request, Sequence, Step
-from minilm.serving.runner import Rows, Runner, turn_of
+from minilm.serving.runner import Rows, Runner, Turn, turn_of
 from minilm.serving.scheduler import Scheduler, Work
+
+NOTHING = Draft()
 
 
 class Engine:
@@ -120,7 +122,7 @@ class Engine:
             self._report(work)
         finally:
             self._busy = False
-        return [request.id for request in unfinished if request.done]
+        return [request.id for request in unfinished if not request.sequences]
 
     def run(self) -> dict[int, Generation | list[Generation]]:
         """Step until all is done: {id: result}, a list of generations where n > 1 (fewer if cancelled)."""
@@ -143,53 +145,48 @@ class Engine:
 
     def _run(self, work: list[Work]) -> None:
         """Draft, one pass for all, then commit what each got."""
-        drafts = [self.drafting.draft(w) if w.drafts else Draft() for w in work]
-        contexts = [w.sequence.table.length for w in work]
+        drafts = [self.drafting.draft(w) if w.drafts else NOTHING for w in work]
         turns = [turn_of(w, draft, self.runner.draws) for w, draft in zip(work, drafts, strict=True)]
-        alone = [w.drafts > 0 and self.drafting.verifies_alone(w) for w in work]
-        together = [turn for turn, own in zip(turns, alone, strict=True) if not own]
-        states = iter(self.runner.run(together) if together else ())
-        for w, draft, turn, own, context in zip(work, drafts, turns, alone, contexts, strict=True):
-            rows = self.drafting.verify(w, draft, turn.ids) if own else next(states)
-            self._commit(w.sequence, draft, rows, context)
-        for request in {w.sequence.request.id: w.sequence.request for w in work}.values():
-            if request.beams:
-                self._beam_step(request)
+        made = self.runner.run(turns) if self.drafting is None else self.drafting.run(turns, self.runner)
+        for turn, rows in zip(turns, made, strict=True):
+            self._commit(turn, rows)
+        for request in [request for request in self.scheduler.running if request.beams]:
+            self._beam_step(request)
 
-    def _commit(self, sequence: Sequence, draft: Draft, rows: Rows, context: int) -> None:
+    def _commit(self, turn: Turn, rows: Rows) -> None:
         """Keep what was accepted, in the cache and in the text."""
-        request, table = sequence.request, sequence.table
+        sequence, table, context, draft = turn.sequence, turn.table, turn.context, turn.draft
+        request = sequence.request
         if draft.tokens:
             path, last = (greedy_path(rows.tokens, draft) if request.sampling.greedy else
                           decide(rows.logits, draft, request.sampling, "rejection", sequence.generator))
             PagedSequence(self.cache, table).keep(context, [0, *(node + 1 for node in path)])
             sequence.hidden = rows.state(path[-1] + 1 if path else 0)
-            self._emit(sequence, rows, context, [*(draft.tokens[node] for node in path), last], draft, path)
-        elif sequence.pending:                                  # a chunk of the prompt, and not its last
+            self._emit(sequence, rows, context, [*(draft.tokens[node] for node in path), last],
+                       drafted=tuple(draft.tokens), accepted=tuple(path),
+                       parents=None if draft.parents is None else tuple(draft.parents))
+        elif not turn.asks:                                     # a chunk of the prompt, and not its last
             self.scheduler.remember(sequence)
         elif request.beams:
             sequence.logits = rows.logits[-1].clone()
         else:
-            sequence.hidden = rows.state(-1) if self.drafting else None
+            if self.drafting:
+                sequence.hidden = rows.state(-1)
             if not sequence.out.tokens and sequence.index == 0 and request.n > 1:
                 self._fork(sequence, rows)
-            if request.sampling.greedy or self.runner.draws:
+            if self.runner.draws or request.sampling.greedy:
                 token = rows.token
             else:
                 token = choose(rows.logits[-1], request.sampling, sequence.generator)
             sequence.uniform = None
-            self._emit(sequence, rows, context, [token], draft, [])
+            self._emit(sequence, rows, context, [token])
 
-    def _emit(self, sequence: Sequence, rows: Rows, context: int, tokens: list[int], draft: Draft,
-              path: list[int]) -> None:
+    def _emit(self, sequence: Sequence, rows: Rows, context: int, tokens: list[int], **drafted) -> None:
         request = sequence.request
-        if rows.told is not None:
-            new = sequence.out.emit(rows.count, context, tokens, ExitPass, **rows.told)
-        else:
-            new = sequence.out.emit(rows.count, context, tokens, SpeculativePass, drafted=tuple(draft.tokens),
-                                    accepted=tuple(path),
-                                    parents=None if draft.parents is None else tuple(draft.parents))
-        sequence.table.trim()
+        kind, told = (SpeculativePass, drafted) if rows.told is None else (ExitPass, rows.told)
+        new = sequence.out.emit(rows.count, context, tokens, kind, **told)
+        if self.drafting:
+            sequence.table.trim()
         self.scheduler.remember(sequence)
         if sequence.out.done:
             self._finish(sequence)
@@ -213,7 +210,7 @@ class Engine:
             request.sequences.append(child)
             self._events.append(("fork", child.name))
             token = choose(rows.logits[-1], request.sampling, child.generator)
-            self._emit(child, Rows(rows.made, 0, 0, 0, 0, rows.told), first.table.length, [token], Draft(), [])
+            self._emit(child, Rows(rows.made, 0, 0, 0, 0, rows.told), first.table.length, [token])
 
     def _beam_step(self, request: Request) -> None:
         """When every beam has its logits: the best continuations live on, each in a fork of its parent's blocks."""

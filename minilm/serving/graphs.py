@@ -16,6 +16,7 @@ from minilm.captured import record_graph, size_for
 from minilm.kernels import paged_attention
 from minilm.model import GPT
 from minilm.sampling import Sampling
+from minilm.serving.blocks import BlockTable
 from minilm.serving.groups import LARGEST_TREE
 from minilm.serving.paged_cache import PagedCache
 
@@ -69,10 +70,12 @@ class Recorded:
         self.layers, self.many = owner.layers if N <= ROWS_OF_LAYERS else None, owner.many
         self.back = torch.zeros(N, dtype=torch.int64)
         self.back = self.back if self.pool is None else self.back.pin_memory()
+        self.versions: list[int] = []                                           # of the tables in `staging`
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def start(self, turns: list) -> None:
-        """Let the device begin, without waiting for it."""
+        """Let the device begin, without waiting for it: with `states[N, d]` and `logits[N, V]`, in memory that the next
+        pass writes over."""
         self._fill(turns)
         if self.pool is None:
             self._run()
@@ -81,20 +84,17 @@ class Recorded:
                 self.graph, _ = record_graph(self._run, self.pool)
             self.graph.replay()
 
-    def wait(self) -> tuple[Tensor, Tensor, list[int]]:
-        """(states[N, d], logits[N, V], tokens[N]) in memory that the next pass writes over."""
+    def tokens(self) -> list[int]:
+        """[N]; waits for the device."""
         if self.pool is not None:
             torch.cuda.current_stream().synchronize()
-        return self.states, self.logits, self.back.tolist()
+        return self.back.tolist()
 
     def _fill(self, turns: list) -> None:
         host, b, m, size = self.staging.host, len(turns), self.m, self.cache.pool.block_size
         tables = host["tables"]
-        tables.fill(self.cache.scrap)
-        for row, turn in zip(tables, turns, strict=False):
-            blocks = turn.table.blocks[: self.width]                            # there may be room beyond
-            row[: len(blocks)] = blocks
-        held = np.array([turn.table.length for turn in turns])[:, None]
+        self._fill_tables(tables, [turn.table for turn in turns])
+        held = np.array([turn.context for turn in turns])[:, None]
         places = held + np.arange(m)                                            # (b, m)
         slots = tables[np.arange(b)[:, None], places // size].astype(np.int64) * size + places % size
         host["ids"].fill(0)
@@ -116,6 +116,22 @@ class Recorded:
             for name in ("temperature", "top_k", "top_p"):
                 host[name][:] = [getattr(sampling, name) for sampling, _ in draws]
             host["uniforms"][:] = [uniform for _, uniform in draws]
+
+    def _fill_tables(self, rows: np.ndarray, tables: list[BlockTable]) -> None:
+        """Only what is not there from the last step: most tables take a block once in `block_size` steps."""
+        before, versions = self.versions, [table.version for table in tables]
+        if versions == before:
+            return
+        self.versions = []                                                      # if this breaks off, nothing is there
+        place = {version: i for i, version in enumerate(before)}
+        rows[: len(tables)] = rows[[place.get(version, i) for i, version in enumerate(versions)]]
+        for i, version in enumerate(versions):
+            if version not in place:
+                blocks = tables[i].blocks[: self.width]                         # there may be room beyond
+                rows[i, : len(blocks)] = blocks
+                rows[i, len(blocks) :] = self.cache.scrap
+        rows[len(tables) :] = self.cache.scrap
+        self.versions = versions
 
     def _fill_trees(self, turns: list) -> None:
         """Who sees whom; a chain's token those up to itself. What pads a row sees what was held."""
@@ -188,16 +204,16 @@ class Graphs:
 
     def takes(self, turns: list) -> bool:
         """Whether they fit into one recorded pass."""
-        m = max((len(turn.ids) for turn in turns), default=0)
+        m = max([len(turn.ids) for turn in turns], default=0)
         return 0 < m <= LARGEST_TREE and size_for(len(turns)) * size_for(m) <= MOST_ROWS
 
     def start(self, turns: list) -> Recorded:
-        """Their pass, under way: of its answer turn i's are rows i · m and on, as many as it feeds."""
-        m = size_for(max(len(turn.ids) for turn in turns))
+        """Their pass, under way, of m tokens each: turn i's are rows i · m and on, as many as it feeds."""
+        m = size_for(max([len(turn.ids) for turn in turns]))
         size = self.cache.pool.block_size
-        reach = max(LEAST_REACH, max(turn.table.length for turn in turns) + m)
+        reach = max(LEAST_REACH, max([turn.context for turn in turns]) + m)
         width = -(-(1 << (reach - 1).bit_length()) // size)
-        key = (size_for(len(turns)), m, width, any(turn.parents is not None for turn in turns),
+        key = (size_for(len(turns)), m, width, m > 1 and any(turn.parents is not None for turn in turns),
                m == 1 and any(turn.draw is not None for turn in turns))
         if key not in self.passes:
             self.passes[key] = Recorded(self, *key)

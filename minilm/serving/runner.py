@@ -24,15 +24,18 @@ from minilm.serving.scheduler import Work
 class Turn:
     """What `sequence` does in a step: it feeds `ids` after what its `table` holds, as a tree if they have `parents`.
 
-    asks: of how many of them, the last ones, it wants the logits.  draw: the law and the uniform number of its token,
-    where a runner that `draws` is to draw it.  few: not a piece of a prompt.
+    context: how many the table held before.  asks: of how many of them, the last ones, it wants the logits.  few: not a
+    piece of a prompt.  draft: those of them that are guesses.  draw: the law and the uniform number of its token, where
+    a runner that `draws` is to draw it.
     """
 
     sequence: Sequence
     table: BlockTable
     ids: list[int]
+    context: int
     asks: int
     few: bool
+    draft: Draft
     parents: list[int] | None = None
     draw: tuple[Sampling, float] | None = None
 
@@ -43,14 +46,15 @@ class Turn:
 
 def turn_of(work: Work, draft: Draft, draws: bool) -> Turn:
     """What this work feeds, and what it asks for. draws: is the runner to draw sampled tokens?"""
-    sequence, table, sampling = work.sequence, work.sequence.table, work.sequence.request.sampling
-    ids = sequence.tokens(table.length, table.length + work.count) + draft.tokens
-    more = work.count < sequence.pending                            # a chunk of the prompt, and not its last
-    turn = Turn(sequence, table, ids, 0 if more else 1 + len(draft.tokens), work.count == 1, draft.rooted)
-    if draws and turn.asks == 1 and not sampling.greedy:
+    sequence, table, count = work.sequence, work.sequence.table, work.count
+    request, held, end = sequence.request, table.length, table.length + count
+    ids = sequence.tokens(held, end) + draft.tokens
+    more = end < len(request.prompt) + len(sequence.out.tokens)     # a chunk of the prompt, and not its last
+    turn = Turn(sequence, table, ids, held, 0 if more else 1 + len(draft.tokens), count == 1, draft, draft.rooted)
+    if draws and turn.asks == 1 and not request.sampling.greedy:
         if sequence.uniform is None:                                # else a pass broke off after it was drawn
             sequence.uniform = uniform(sequence.generator)
-        turn.draw = sampling, sequence.uniform
+        turn.draw = request.sampling, sequence.uniform
     return turn
 
 
@@ -104,15 +108,15 @@ class Runner:
         """What each gets; their tables then hold what they fed."""
         if self.graphs is None:
             return self._together(turns)
-        recorded = [turn for turn in turns if turn.few]
-        if not self.graphs.takes(recorded):
-            recorded = []
-        rest = [turn for turn in turns if not (recorded and turn.few)]
-        under_way = self.graphs.start(recorded) if recorded else None   # the device is busy while the rest is prepared
-        made = dict(zip(map(id, rest), self._together(rest), strict=True)) if rest else {}
-        if under_way is not None:
-            made |= zip(map(id, recorded), self._recorded(recorded, under_way), strict=True)
-        return [made[id(turn)] for turn in turns]
+        few = [turn for turn in turns if turn.few]
+        if not self.graphs.takes(few):
+            return self._together(turns)
+        under_way = self.graphs.start(few)                              # the device is busy while the rest is prepared
+        if len(few) == len(turns):
+            return self._recorded(few, under_way)
+        rest = iter(self._together([turn for turn in turns if not turn.few]))
+        recorded = iter(self._recorded(few, under_way))
+        return [next(recorded if turn.few else rest) for turn in turns]
 
     def _together(self, turns: list[Turn]) -> list[Rows]:
         """One pass of the model over all."""
@@ -140,16 +144,23 @@ class Runner:
         return states
 
     def _recorded(self, turns: list[Turn], under_way: Recorded) -> list[Rows]:
-        (states, logits, tokens), m = under_way.wait(), under_way.m
-        drawn = {i * m + len(turn.ids) - 1: turn.draw for i, turn in enumerate(turns) if turn.draw is not None}
-        if m > 1 and drawn:
-            for row, token in zip(drawn, self._tokens(logits[list(drawn)], list(drawn.values())), strict=True):
-                tokens[row] = token
-        made, out = Made(states.clone() if self.keeps else states, logits, tokens), []
-        for i, turn in enumerate(turns):
-            turn.table.length += len(turn.ids)
-            out.append(Rows(made, i * m, len(turn.ids), i * m + len(turn.ids) - turn.asks, turn.asks))
+        m, states = under_way.m, under_way.states
+        made, out = Made(states.clone() if self.keeps else states, under_way.logits, []), []
+        for i, turn in enumerate(turns):                                # while the device works
+            count = len(turn.ids)
+            turn.table.length += count
+            out.append(Rows(made, i * m, count, i * m + count - turn.asks, turn.asks))
+        made.tokens = under_way.tokens()
+        if m > 1:
+            self._draw(turns, made, m)
         return out
+
+    def _draw(self, turns: list[Turn], made: Made, m: int) -> None:
+        """Where some feed more than one token, the pass has not drawn for those who feed one."""
+        drawn = {i * m + len(turn.ids) - 1: turn.draw for i, turn in enumerate(turns) if turn.draw is not None}
+        if drawn:
+            for row, token in zip(drawn, self._tokens(made.logits[list(drawn)], list(drawn.values())), strict=True):
+                made.tokens[row] = token
 
     def _tokens(self, logits: Tensor, draws: list[tuple[Sampling, float] | None]) -> list[int]:
         """Of logits[R, V]: the largest, or where there is a draw, what it gives."""

@@ -5,15 +5,17 @@ the step's budget of tokens is spent; whoever waits joins as soon as there is ro
 running request gives all of its own back (Kwon et al. 2023, §4.5), to be resumed before anyone younger starts: its
 blocks go to host memory ("swap") or are computed again ("recompute"). The oldest is never preempted: nobody starves.
 """
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from minilm.serving.blocks import prefix_keys
 from minilm.serving.paged_cache import PagedCache
 from minilm.serving.request import Request, Sequence, Swapped
 
 
-@dataclass
+@dataclass(slots=True)
 class Work:
     """What a sequence feeds in this step: `count` tokens of its text, then up to `drafts` drafted ones."""
 
@@ -43,16 +45,13 @@ class Scheduler:
         budget = self.max_batch_tokens
         place = 0
         while place < len(self.running):                    # the oldest first; the youngest may be preempted meanwhile
-            given = self._next(self.running[place], budget)
-            work += given
-            budget -= sum(w.count for w in given)
+            budget = self._next(self.running[place], work, budget)
             place += 1
         while self.waiting and budget and self._admit(request := self.waiting[0]):
-            admitted = self._next(request, budget)
-            if not admitted:
+            left = self._next(request, work, budget)
+            if left == budget:
                 break
-            work += admitted
-            budget -= sum(w.count for w in admitted)
+            budget = left
         for w in work if self.max_drafts else ():                       # drafts get what nobody else needs
             w.drafts = self._room_for_drafts(w.sequence, budget)
             budget -= w.drafts
@@ -72,20 +71,22 @@ class Scheduler:
         for sequence in request.sequences:
             sequence.table.free()
 
-    def _next(self, request: Request, budget: int) -> list[Work]:
-        """What each sequence feeds next, its room reserved; nothing if the request itself had to make room."""
-        work: list[Work] = []
-        for sequence in request.sequences:
-            count = min(budget, sequence.pending) if self._has_prompt(sequence) else 0
+    def _next(self, request: Request, work: list[Work], budget: int) -> int:
+        """Add what each sequence feeds next, its room reserved; nothing if the request itself had to make room.
+        Returns what is left of the budget."""
+        others, left = len(work), budget
+        for i, sequence in enumerate(request.sequences):
+            count = 0 if i and not self._has_prompt(sequence) else min(left, sequence.pending)
             if not count:
                 continue
             if not sequence.table.has_room(count):
                 if not self._make_room(sequence, count):
-                    return []
+                    del work[others:]
+                    return budget
                 self._reserve(sequence, count)
             work.append(Work(sequence, count))
-            budget -= count
-        return work
+            left -= count
+        return left
 
     def _room_for_drafts(self, sequence: Sequence, budget: int) -> int:
         """Reserve room for drafts after the text's last token, as far as budget and blocks go. Returns how many."""
@@ -112,14 +113,14 @@ class Scheduler:
         return True
 
     def _has_prompt(self, sequence: Sequence) -> bool:
-        """Whether the prompt's full blocks are there, or it is the first of its request, which reads them for all.
+        """Whether the prompt's full blocks are there, which the first sequence of its request reads for all.
 
         When a request with several sequences is computed again, the others wait for the first, and share its blocks as
         they did before: else it might need more than there are.
         """
         first, table = sequence.request.sequences[0], sequence.table
         prompt = self._prompt_blocks(sequence.request) * self.pool.block_size
-        if sequence is first or table.length >= prompt:
+        if table.length >= prompt:
             return True
         if first.table.length < prompt:
             return False
@@ -157,8 +158,8 @@ class Scheduler:
 
     def remember(self, sequence: Sequence) -> None:
         """Let others find the full blocks of what is in the cache, which must hold accepted tokens only."""
-        if not self.prefix_caching:
-            return
+        if not self.prefix_caching or sequence.table.length < (sequence.shared + 1) * self.pool.block_size:
+            return                                                      # no block became full
         full = min(sequence.table.length, self._sharable(sequence)) // self.pool.block_size
         if full != sequence.shared:
             held = sequence.tokens(0, full * self.pool.block_size)
@@ -229,5 +230,4 @@ class Scheduler:
     @staticmethod
     def _queue(queue: list[Request], request: Request) -> None:
         """Insert at the place that its arrival gives it."""
-        queue.append(request)
-        queue.sort(key=lambda waiting: waiting.id)
+        insort(queue, request, key=attrgetter("id"))

@@ -30,6 +30,7 @@ class Walk:
                                    max_drafts=0, prefix_caching=True, tell=lambda event, name: None)
         self.texts: dict[Sequence, list[int]] = {}
         self.known: dict[bytes, list[int]] = {}                 # what a remembered block must hold
+        self.noted: dict[int, tuple[BlockTable, list[int]]] = {}        # by version: what a pass would have noted
         self.done: Counter = Counter()
         self.requests = 0
 
@@ -218,6 +219,10 @@ class Walk:
             for sequence in request.sequences:
                 table, text = sequence.table, self.texts[sequence]
                 assert table.length == len(text) <= len(table.blocks) * size
+                if text:
+                    owner, noted = self.noted.setdefault(table.version, (table, list(table.blocks)))
+                    held = -(-len(text) // size)
+                    assert owner is table and noted[:held] == table.blocks[:held], "other blocks, the same version"
                 meant = meaning(text)
                 assert [keys[i // size][i % size] for i in table.slots(0, len(text))] == meant
                 assert [-values[i // size][i % size] for i in table.slots(0, len(text))] == meant

@@ -186,10 +186,10 @@ def states_of(load: list[Ask], which: int, seed: int, monkeypatch, **options) ->
     """{tokens before: last state} of one request in a load, or alone where which == 0 and there is no other."""
     seen, right = {}, Engine._commit
 
-    def commit(self, sequence, draft, rows, context):
-        if sequence.request.id == which:
-            seen[context + rows.count] = rows.state(-1).clone()
-        return right(self, sequence, draft, rows, context)
+    def commit(self, turn, rows):
+        if turn.sequence.request.id == which:
+            seen[turn.context + rows.count] = rows.state(-1).clone()
+        return right(self, turn, rows)
 
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "_commit", commit)
