@@ -125,7 +125,9 @@ class BlockTable:
     def slots(self, start: int, end: int) -> list[int]:
         """Where tokens start to end are: block · block_size + place (the field calls it the slot mapping)."""
         size = self.pool.block_size
-        return [self.blocks[i // size] * size + i % size for i in range(start, end)]
+        held = self.blocks[start // size : -(-end // size)]
+        every = [slot for block in held for slot in range(block * size, (block + 1) * size)]
+        return every[start % size :][: end - start]
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` tokens, as after rejected drafts. The room stays reserved; see `trim`.

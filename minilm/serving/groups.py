@@ -46,13 +46,8 @@ def kernels_fit(model: GPT) -> bool:
 
 
 def slots_of(spans: list[tuple[BlockTable, int, int]], device: torch.device) -> Tensor:
-    """Where tokens start to end of each table are, one span after another: block · block_size + place, on `device`."""
-    found = []
-    for table, start, end in spans:
-        size = table.pool.block_size
-        blocks = np.array(table.blocks[start // size : -(-end // size)])
-        found.append((blocks[:, None] * size + np.arange(size)).ravel()[start % size :][: end - start])
-    return torch.from_numpy(np.concatenate(found)).to(device)
+    """Where tokens start to end of each table are, one span after another, on `device`."""
+    return torch.tensor([slot for table, start, end in spans for slot in table.slots(start, end)], device=device)
 
 
 def grouped(members: list[Member], use_kernels: bool) -> list[tuple[type, list[Member]]]:

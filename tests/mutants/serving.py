@@ -60,8 +60,8 @@ BLOCKS = [
     edit("trim one short", WALKS, Table, "trim", "while len(self.blocks) >", "while len(self.blocks) - 1 >"),
     edit("trim one too many", WALKS, Table, "trim", "self._count(self.length)",
          "self.length // self.pool.block_size"),
-    edit("places count from the first token asked for", WALKS, Table, "slots", "i % size for i",
-         "(i - start) % size for i"),
+    edit("places count from the first token asked for", WALKS, Table, "slots", "every[start % size :]",
+         "every"),
     # what a pass has noted of it
     edit("a table that grew, as before", WALKS, Table, "reserve",
          "self.blocks.append(self.pool.allocate())\n        self.version = next(self.pool.versions)",
