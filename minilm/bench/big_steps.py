@@ -1,8 +1,8 @@
 """Steps of models of real size on a GPU, any batch and width: what decoding, verifying and leaving early really take.
 
 Weights are random: time does not depend on them. A step feeds m tokens of each of B texts after a context in blocks
-that lie anywhere, and ends with the greedy choice. Up to 64 rows run by `DecodeLayers`, more by the GPT's own modules
-(cuBLAS, which is good at many rows) with `paged_attention`; both as CUDA graphs.
+that lie anywhere, and ends with the greedy choice. Up to 64 rows run by `DecodeLayers`, more by `ManyRows` (cuBLAS,
+which is good at many rows, and kernels between its products) with `paged_attention`, as in the engine; both as graphs.
 """
 import dataclasses
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from minilm.kernels import paged_attention
 from minilm.kernels.decode_layers import DecodeLayers
+from minilm.kernels.many_rows import ManyRows
 from minilm.model import GPT, GPTConfig
 
 SHAPES = {                                                      # each with a draft of about an eighth of its size
@@ -61,7 +62,7 @@ class Pool:
 
 
 class Step:
-    """One step: `width` new tokens of each of `batch` texts of `context` tokens. way: "kernels" or "modules"."""
+    """One step: `width` new tokens of each of `batch` texts of `context` tokens. way: "kernels" or "many rows"."""
 
     def __init__(self, model: GPT, pool: Pool, batch: int, width: int, context: int, way: str | None = None):
         N, device = batch * width, model.device
@@ -70,7 +71,7 @@ class Step:
             raise ValueError(f"{batch} texts of {context + width} tokens need {batch * per_text} blocks; the pool has "
                              f"{len(pool.order)}")
         self.model, self.batch, self.width = model, batch, width
-        self.way = way or ("kernels" if N <= MOST_BY_KERNELS and DecodeLayers.fits(model) else "modules")
+        self.way = way or ("kernels" if N <= MOST_BY_KERNELS and DecodeLayers.fits(model) else "many rows")
         layers = model.config.num_layers
         self.keys, self.values = list(pool.keys[:layers]), list(pool.values[:layers])
         self.tables = pool.order[: batch * per_text].view(batch, per_text)
@@ -79,34 +80,23 @@ class Step:
         self.lengths = torch.full((batch,), context + width, dtype=torch.int32, device=device)
         generator = torch.Generator(device).manual_seed(N)
         self.ids = torch.randint(model.config.vocab_size, (N,), device=device, generator=generator)
-        self.layers = DecodeLayers(model, N) if self.way == "kernels" else None
+        self.layers = DecodeLayers(model, N) if self.way == "kernels" else ManyRows(model)
         self.every = self.positions.repeat(batch)
 
     def logits(self) -> Tensor:
         """[B · m, V]."""
-        if self.layers is not None:
-            return self.layers.logits(self.layers.hidden(self.ids, self.every, self.slots, self.keys, self.values,
-                                                         self.tables, self.lengths))
-        x = self.model.hidden(self.ids.view(self.batch, self.width), self)
-        return self.model.head(x).flatten(0, 1)
+        places = self.ids, self.every, self.slots, self.keys, self.values
+        if self.way == "kernels":
+            return self.layers.logits(self.layers.hidden(*places, self.tables, self.lengths))
+        return self.model.head(self.layers.hidden(*places, self._attend))
+
+    def _attend(self, layer: int, q: Tensor) -> Tensor:
+        """q[B · m, H, D] -> as much."""
+        return paged_attention(q.unflatten(0, (self.batch, self.width)), self.keys[layer], self.values[layer],
+                               self.tables, self.lengths, debug=False).flatten(0, 1)
 
     def tokens(self) -> Tensor:
         return self.logits().argmax(-1)
-
-    # --- what the model asks of a cache ---
-
-    def begin(self, num_tokens: int) -> Tensor:
-        return self.positions
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        for pool, new in ((self.keys[layer], k), (self.values[layer], v)):
-            pool.flatten(0, 1).index_copy_(0, self.slots, new.transpose(1, 2).flatten(0, 1))
-        y = paged_attention(q.transpose(1, 2).contiguous(), self.keys[layer], self.values[layer], self.tables,
-                            self.lengths, debug=False)
-        return y.transpose(1, 2)
-
-    def end(self, num_tokens: int) -> None:
-        pass
 
 
 class Extras:

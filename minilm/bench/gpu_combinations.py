@@ -42,7 +42,7 @@ def ceilings(device: str = "cuda") -> tuple[Machine, dict[str, float]]:
     graph()
     model = random_gpt(NOTHING, device)
     pool, floors = Pool(model, 64), {}
-    for way in ("kernels", "modules"):
+    for way in ("kernels", "many rows"):
         replay = Graph(Step(model, pool, 1, 1, 16, way).tokens)
         floors[way] = statistics.median(replay() for _ in range(9)) / replay.kernels()
     return Machine(max(limits.copy_rates(device, megabytes=1024, repeats=9)),
@@ -119,7 +119,7 @@ def run_shape(shape: str, keys: list[Key], rounds: int) -> tuple[list[dict], lis
                 runs[key], way = Graph(step.tokens), step.way
             else:
                 extras = Extras(model, batch, layers)
-                runs[key], way = Graph(extras.check if width == CHECK else extras.fill), "modules"
+                runs[key], way = Graph(extras.check if width == CHECK else extras.fill), "many rows"
             about[key] = {"way": way, "kernels": runs[key].kernels()}
         for key, samples in in_turn(runs, rounds).items():
             rows.append({"key": key, "seconds": samples, **about[key]})

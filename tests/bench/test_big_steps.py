@@ -1,4 +1,4 @@
-"""Steps on paged memory are the model's own, by kernels (interpreted here) and by modules; float32, small shapes."""
+"""Steps on paged memory are the model's own, by kernels of either kind (interpreted here); float32, small shapes."""
 import pytest
 import torch
 from core_helpers import assert_clear_error, one_thread, tiny_model  # noqa: F401
@@ -40,13 +40,13 @@ def quick(monkeypatch):
 
 
 @pytest.mark.parametrize(("batch", "width", "layers"), [(3, 1, 2), (2, 4, 2), (2, 4, 1)])
-def test_step_by_modules(batch, width, layers, quick):
+def test_step_of_many_rows(batch, width, layers, quick):
     """Guards a step that reads the wrong blocks, or times other work than it says."""
-    check_step(batch, width, "modules", layers)
+    check_step(batch, width, "many rows", layers)
 
 
 def test_step_by_kernels():
-    """Guards kernels that are given other positions, slots or lengths than the modules."""
+    """Guards kernels that are given other positions, slots or lengths than the others."""
     check_step(2, 2, "kernels", 1)
 
 
@@ -55,7 +55,7 @@ def test_mutant_is_rejected(mutant, monkeypatch, quick):
     """Guards a check that a wrong version passes."""
     mutant.apply(monkeypatch)
     with pytest.raises((AssertionError, RuntimeError, IndexError)):
-        check_step(2, 4, "modules", 1)
+        check_step(2, 4, "many rows", 1)
 
 
 def test_texts_do_not_share_blocks():
