@@ -15,6 +15,7 @@ from torch import Tensor
 
 import minilm
 from minilm.bench import big_peers, limits
+from minilm.bench.big_steps import random_gpt
 from minilm.bench.captured import empty_graph
 from minilm.bench.cost import kv_bytes_per_token, weight_bytes
 from minilm.bench.kernel_timing import in_turn, paired_ratio, relative_error
@@ -62,18 +63,7 @@ def random_model(name: str) -> GPT:
     """The shape's model in bfloat16 on the GPU, with weights made there. minilm-14m: the checkpoint."""
     if SHAPES[name] is None:
         return minilm.load(name, device="cuda", dtype=torch.bfloat16)[0]
-    with torch.device("meta"):
-        model = GPT(SHAPES[name]).to(torch.bfloat16)
-    model = model.to_empty(device="cuda").eval().requires_grad_(False)
-    generator = torch.Generator("cuda").manual_seed(0)
-    for parameter in {id(p): p for p in model.parameters()}.values():
-        if parameter.dim() == 1:
-            parameter.fill_(1)
-        else:
-            parameter.normal_(std=parameter.shape[1] ** -0.5, generator=generator)
-    if SHAPES[name].tie_embeddings:
-        model.vocabulary.weight = model.embedding.weight
-    return model
+    return random_gpt(SHAPES[name], "cuda")
 
 
 class State:
