@@ -9,13 +9,17 @@ The peer is run as its best user would. Its SDPA attends over everybody's keys a
 others', which costs the square of how many are served together: so one variant serves 64 at a time. Its cache holds
 what is needed and leaves memory to its graphs. And since it is made for flash attention, it is given PyTorch's own
 kernels where the package flash_attn is not installed, by the seam that `transformers` has for this (`flash_peer`).
+
+Both are timed as a server runs: once warm, Python's garbage collector looks no more through what is there, the modules
+of libraries above all, which takes it longer than a step.
 """
+import contextlib
 import gc
 import inspect
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -90,8 +94,9 @@ class Theirs:
 
     def session(self, requests: Requests, rounds: int, limit: float, attention: str = "sdpa",
                 **options) -> tuple[list[float], list[list[int]]]:
-        """Seconds of each of `rounds` runs of all requests in one running manager, and the texts of the last, after a
-        run that warms up: of all where graphs are recorded, of an eighth where there is nothing to record.
+        """Seconds of each of `rounds` runs of all requests in one running manager (fewer once they took half of
+        `limit`), and the texts of the last, after a run that warms up: of all where graphs are recorded, of an eighth
+        where there is nothing to record.
 
         Raises RuntimeError when it stops, makes another number of tokens, or takes more than `limit` seconds for a run.
         """
@@ -108,10 +113,11 @@ class Theirs:
         with self.model.continuous_batching_context_manager(
                 generation_config=config, continuous_batching_config=batching) as manager:
             _serve_all(manager, requests[:first], 0, 2 * limit)
-            for number in range(1, rounds + 1):
-                started = time.perf_counter()
-                texts = _serve_all(manager, requests, number, limit)
-                seconds.append(time.perf_counter() - started)
+            with frozen():
+                while len(seconds) < rounds and sum(seconds) < limit / 2:
+                    started = time.perf_counter()
+                    texts = _serve_all(manager, requests, len(seconds) + 1, limit)
+                    seconds.append(time.perf_counter() - started)
         return seconds, texts
 
     @staticmethod
@@ -139,10 +145,21 @@ def _serve_all(manager, requests: Requests, number: int, limit: float) -> list[l
     return texts
 
 
+@contextlib.contextmanager
+def frozen() -> Iterator[None]:
+    """The collector leaves alone what is there now."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def measure(*, count: int = 256, rounds: int = 3, models: Sequence[str] = ("8B", "minilm-14m"),
-            variants: Sequence[str] | None = None, peer_rounds: int = 1, limit: float = 60.0,
+            variants: Sequence[str] | None = None, peer_rounds: int = 3, limit: float = 60.0,
             say: Callable[[str], None] = print, keep: Callable[[dict], None] = lambda measured: None) -> dict:
-    """Tokens/s of the engine (median of `rounds`) and of each way to run the peer, `limit` seconds a run at most.
+    """Tokens/s of the engine and of each way to run the peer, medians; `limit` seconds a run at most.
 
     variants: names of ways (default: all, for a small model those with graphs).  keep: called with what there is so
     far after every row.  Raises ValueError where there is no GPU.
@@ -206,15 +223,17 @@ def of_engine(model: GPT, requests: Requests, rounds: int) -> tuple[dict, list[l
     """Seconds of each round, after one that warms up; of the last one how many steps, and what those took that read no
     prompt; and the texts. Raises RuntimeError when a text has not the length that was asked for."""
     ours, seconds = Ours(model, requests), []
-    for _ in range(rounds + 1):
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        made = ours(requests)
-        seconds.append(time.perf_counter() - started)
-        if [len(text) for text in made] != [new for _, new in requests]:
-            raise RuntimeError("the engine made another number of tokens than was asked for")
+    made = ours(requests)
+    with frozen():
+        for _ in range(rounds):
+            torch.cuda.synchronize()
+            started = time.perf_counter()
+            made = ours(requests)
+            seconds.append(time.perf_counter() - started)
+    if [len(text) for text in made] != [new for _, new in requests]:
+        raise RuntimeError("the engine made another number of tokens than was asked for")
     decoding = [taken for reads, taken in ours.steps if not reads]
-    return {"seconds": seconds[1:], "steps": len(ours.steps), "decode_steps": len(decoding),
+    return {"seconds": seconds, "steps": len(ours.steps), "decode_steps": len(decoding),
             "decode_seconds": round(sum(decoding), 4)}, made
 
 

@@ -11,6 +11,8 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from minilm.checks import check_count
 
 
@@ -122,12 +124,11 @@ class BlockTable:
             self.version = next(self.pool.versions)
         return copies
 
-    def slots(self, start: int, end: int) -> list[int]:
-        """Where tokens start to end are: block · block_size + place (the field calls it the slot mapping)."""
+    def slots(self, start: int, end: int) -> np.ndarray:
+        """Where tokens start to end are, int64: block · block_size + place (the field calls it the slot mapping)."""
         size = self.pool.block_size
-        held = self.blocks[start // size : -(-end // size)]
-        every = [slot for block in held for slot in range(block * size, (block + 1) * size)]
-        return every[start % size :][: end - start]
+        held = np.array(self.blocks[start // size : -(-end // size)], np.int64)
+        return (held[:, None] * size + np.arange(size)).ravel()[start % size :][: end - start]
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` tokens, as after rejected drafts. The room stays reserved; see `trim`.

@@ -47,7 +47,7 @@ def kernels_fit(model: GPT) -> bool:
 
 def slots_of(spans: list[tuple[BlockTable, int, int]], device: torch.device) -> Tensor:
     """Where tokens start to end of each table are, one span after another, on `device`."""
-    return torch.tensor([slot for table, start, end in spans for slot in table.slots(start, end)], device=device)
+    return torch.from_numpy(np.concatenate([table.slots(start, end) for table, start, end in spans])).to(device)
 
 
 def grouped(members: list[Member], use_kernels: bool) -> list[tuple[type, list[Member]]]:

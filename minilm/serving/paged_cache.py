@@ -168,6 +168,6 @@ class PagedSequence:
     def keep(self, length: int, tokens: list[int]) -> None:
         """As `KVCache.keep`: of what stands past `length` keep only `tokens` (counted from there), moved together."""
         if tokens != list(range(len(tokens))):
-            held = self.table.slots(length, self.length)
+            held = self.table.slots(length, self.length).tolist()
             self.cache.move([held[token] for token in tokens], held[: len(tokens)])
         self.table.truncate(length + len(tokens))

@@ -1,8 +1,8 @@
 """A step's passes of the model: who feeds what goes in, states, logits and the largest of them come out.
 
-On a CPU it is one pass of the model's own modules over all tokens. With the kernels, those that feed few tokens, and
-so wait for memory, go through recorded passes of fixed size (`graphs`); pieces of prompts, which are much work, do not:
-theirs are cuBLAS's products, with `kernels.many_rows` between them.
+On a CPU it is one pass of the model's own modules over all tokens. With the kernels, a step in which all feed few
+tokens, and so wait for memory, goes through a recorded pass of fixed size (`graphs`); where anybody reads a prompt,
+which is much work, all share the weights that it reads: cuBLAS's products, with `kernels.many_rows` between them.
 Either way there is one product with the vocabulary for all who want a token, and one wait for the device.
 """
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from minilm.decoding.speculative import Draft
 from minilm.model import GPT
 from minilm.sampling import Sampling, uniform
 from minilm.serving.blocks import BlockTable
-from minilm.serving.graphs import GREEDY, Graphs, Recorded
+from minilm.serving.graphs import GREEDY, Graphs
 from minilm.serving.paged_cache import Feed, PagedBatch, PagedCache
 from minilm.serving.request import Sequence
 from minilm.serving.scheduler import Work
@@ -106,17 +106,9 @@ class Runner:
 
     def run(self, turns: list[Turn]) -> list[Rows]:
         """What each gets; their tables then hold what they fed."""
-        if self.graphs is None:
-            return self._together(turns)
-        few = [turn for turn in turns if turn.few]
-        if not self.graphs.takes(few):
-            return self._together(turns)
-        under_way = self.graphs.start(few)                              # the device is busy while the rest is prepared
-        if len(few) == len(turns):
-            return self._recorded(few, under_way)
-        rest = iter(self._together([turn for turn in turns if not turn.few]))
-        recorded = iter(self._recorded(few, under_way))
-        return [next(recorded if turn.few else rest) for turn in turns]
+        if self.graphs is not None and all(turn.few for turn in turns) and self.graphs.takes(turns):
+            return self._recorded(turns)
+        return self._together(turns)
 
     def _together(self, turns: list[Turn]) -> list[Rows]:
         """One pass of the model over all."""
@@ -143,7 +135,8 @@ class Runner:
         batch.end(len(ids))
         return states
 
-    def _recorded(self, turns: list[Turn], under_way: Recorded) -> list[Rows]:
+    def _recorded(self, turns: list[Turn]) -> list[Rows]:
+        under_way = self.graphs.start(turns)
         m, states = under_way.m, under_way.states
         made, out = Made(states.clone() if self.keeps else states, under_way.logits, []), []
         for i, turn in enumerate(turns):                                # while the device works

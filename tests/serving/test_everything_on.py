@@ -10,7 +10,8 @@ import pytest
 import torch
 from core_helpers import one_thread, tiny_model  # noqa: F401
 from mutants import serving as mutants
-from serving_helpers import GREEDY, MIX, events, serve
+from serving_helpers import GREEDY, MIX, Ask, P, events, serve
+from spec_helpers import TARGET
 from test_engine import DRAFTERS, check_hidden
 
 import minilm
@@ -61,6 +62,16 @@ def check_mix() -> None:
     assert happened["preempt"] and happened["swap in"] and happened["fork"] and happened["copy"]
 
 
+def check_leaving() -> None:
+    """The first of six leaves between two recorded passes of one size; the others move up a row."""
+    asks = [Ask(P[i : i + 5], 9 if i else 3) for i in range(6)]
+    engine = Engine(TARGET, num_blocks=12, kernels=True)
+    for ask in asks:
+        ask.add(engine)
+    assert [[made.tokens] for made in engine.run().values()] == [ask.alone for ask in asks]
+    assert {key[0] for key in engine.runner.graphs.passes} == {6}
+
+
 def check_drafters(names=("tree", "half right", "draft model", "self-speculation")) -> None:
     """Ragged drafts, chains and trees, in recorded passes."""
     for seed, name in enumerate(names):
@@ -76,11 +87,11 @@ def check_modules() -> None:
         serve(GREEDY, 1, spare=1, block_size=4, max_batch_tokens=23, kernels=True)
 
 
-CHECKS = {"check_mix": check_mix, "check_drafters": check_drafters, "check_modules": check_modules,
-          "check_hidden": lambda: check_hidden(kernels=True)}
+CHECKS = {"check_mix": check_mix, "check_leaving": check_leaving, "check_drafters": check_drafters,
+          "check_modules": check_modules, "check_hidden": lambda: check_hidden(kernels=True)}
 
 
-@pytest.mark.parametrize("check", ["check_mix", "check_modules", "check_hidden"])
+@pytest.mark.parametrize("check", ["check_mix", "check_leaving", "check_modules", "check_hidden"])
 def test_check_holds(recorded, check):
     """Guards what packing and padding may spoil."""
     CHECKS[check]()
