@@ -105,7 +105,7 @@ def serve(model: GPT, requests: Requests, options: dict, listen: bool) -> tuple[
         return rows
 
     if listen:
-        engine.runner.run = heard
+        engine.runner.run, engine.runner.runs_ahead = heard, False
     for _ in range(1 + options.get("prefix_caching", False)):           # twice, so that there is what to share
         ids = [engine.add(prompt, new) for prompt, new in requests]
         found: dict[int, Generation] = engine.run()

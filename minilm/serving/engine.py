@@ -178,7 +178,7 @@ class Engine:
                 token = rows.token
             else:
                 token = choose(rows.logits[-1], request.sampling, sequence.generator)
-            sequence.uniform = None
+            del sequence.uniforms[:1]
             self._emit(sequence, rows, context, [token])
 
     def _emit(self, sequence: Sequence, rows: Rows, context: int, tokens: list[int], **drafted) -> None:

@@ -2,11 +2,13 @@
 
 A decoding step of many sequences is small for a GPU, and Python cannot ask for its kernels as fast as they run. So the
 number of sequences, of tokens that each feeds, and of blocks that a table may have are rounded up to a few sizes, with
-a graph for each. What changes from step to step travels in one piece, and the tokens come back in one piece. What pads
-a pass writes to a block that is nobody's, and nobody sees it.
+a graph for each. What changes from step to step travels in one piece, and the tokens come back in one piece; the next
+pass may begin before they are read (`ahead`). What pads a pass writes to a block that is nobody's, and nobody sees it.
 
 Without a GPU the same passes run unrecorded, under Triton's interpreter: a way to test them.
 """
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,8 +27,9 @@ ROWS_OF_LAYERS = 64             # up to which `DecodeLayers`, which then reads e
 LEAST_REACH = 256               # tokens: shorter tables save nothing
 GREEDY = Sampling()
 
-FIELDS = {"ids": np.int64, "positions": np.int64, "slots": np.int64, "lengths": np.int32, "tables": np.int32,
-          "temperature": np.float64, "top_k": np.int32, "top_p": np.float64, "uniforms": np.float64, "sees": np.bool_}
+FIELDS = {"ids": np.int64, "rows": np.int64, "positions": np.int64, "slots": np.int64, "lengths": np.int32,
+          "tables": np.int32, "temperature": np.float64, "top_k": np.int32, "top_p": np.float64,
+          "uniforms": np.float64, "sees": np.bool_}
 
 
 class Staging:
@@ -38,6 +41,7 @@ class Staging:
         self.row = torch.zeros(sum(sizes.values()), dtype=torch.uint8)
         self.row = self.row.pin_memory() if device.type == "cuda" else self.row
         self.twin = self.row.to(device)
+        self.sent = torch.cuda.Event() if device.type == "cuda" else None
         self.host: dict[str, np.ndarray] = {}
         self.there: dict[str, Tensor] = {}
         start = 0
@@ -48,8 +52,15 @@ class Staging:
             self.there[name] = self.twin[start:end].view(kind).view(shape)
             start += sizes[name]
 
+    def wait(self) -> None:
+        """Until what was sent last has left, and may be written over."""
+        if self.sent is not None:
+            self.sent.synchronize()
+
     def send(self) -> None:
         self.twin.copy_(self.row, non_blocking=True)
+        if self.sent is not None:
+            self.sent.record()
 
 
 class Recorded:
@@ -62,33 +73,33 @@ class Recorded:
         shapes = {"ids": (batch, m), "positions": (batch, m), "slots": (batch, m), "lengths": (batch,),
                   "tables": (batch, width)}
         shapes |= dict.fromkeys(("temperature", "top_k", "top_p", "uniforms"), (batch,)) if drawn else {}
-        shapes |= {"sees": (batch, m, m)} if tree else {}
+        shapes |= {"sees": (batch, m, m)} if tree else {"rows": (batch,)} if m == 1 else {}
         self.staging = Staging(shapes, owner.cache.device)
         self.positions, self.slots = (self.staging.there[name].view(-1) for name in ("positions", "slots"))
         self.tables, self.lengths = self.staging.there["tables"], self.staging.there["lengths"]
         self.sees = self.staging.there.get("sees")
         self.layers, self.many = owner.layers if N <= ROWS_OF_LAYERS else None, owner.many
-        self.back = torch.zeros(N, dtype=torch.int64)
-        self.back = self.back if self.pool is None else self.back.pin_memory()
         self.versions: list[int] = []                                           # of the tables in `staging`
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def start(self, turns: list) -> None:
-        """Let the device begin, without waiting for it: with `states[N, d]` and `logits[N, V]`, in memory that the next
-        pass writes over."""
+    def start(self, turns: list, after: "UnderWay | None" = None, rows: Sequence[int] = ()) -> "UnderWay":
+        """Let the device begin, without waiting for it. after: feed what that pass, not read yet, chose in `rows`."""
+        self.staging.wait()
         self._fill(turns)
+        if after is not None:
+            self.staging.host["rows"].fill(0)
+            self.staging.host["rows"][: len(rows)] = rows
+        self.staging.send()
+        if after is not None:
+            there = self.staging.there
+            torch.index_select(after.chosen, 0, there["rows"], out=there["ids"].view(-1))
         if self.pool is None:
             self._run()
         else:
             if self.graph is None:
                 self.graph, _ = record_graph(self._run, self.pool)
             self.graph.replay()
-
-    def tokens(self) -> list[int]:
-        """[N]; waits for the device."""
-        if self.pool is not None:
-            torch.cuda.current_stream().synchronize()
-        return self.back.tolist()
+        return UnderWay(self)
 
     def _fill(self, turns: list) -> None:
         host, b, m, size = self.staging.host, len(turns), self.m, self.cache.pool.block_size
@@ -147,7 +158,6 @@ class Recorded:
     @torch.inference_mode()
     def _run(self) -> None:
         """The pass itself: only work on the device, with nothing decided on the way."""
-        self.staging.send()
         there, keys, values = self.staging.there, self.cache.keys, self.cache.values
         if self.layers is not None:
             self.states = self.layers.hidden(there["ids"].view(-1), self.positions, self.slots, keys, values,
@@ -163,11 +173,9 @@ class Recorded:
         if self.drawn:
             from minilm.kernels.sampler import sample
 
-            tokens = sample(self.logits[self.m - 1 :: self.m], *(there[name] for name in (
-                "temperature", "top_k", "top_p", "uniforms")))
+            self.chosen = sample(self.logits, *(there[name] for name in ("temperature", "top_k", "top_p", "uniforms")))
         else:
-            tokens = self.logits.argmax(-1)
-        self.back.copy_(tokens, non_blocking=True)
+            self.chosen = self.logits.argmax(-1)
 
     def attend_to_pool(self, layer: int, q: Tensor) -> Tensor:
         """q[N, H, D] -> [N, H, D], where the layer's new keys and values are in their slots already."""
@@ -189,6 +197,26 @@ class Recorded:
         pass
 
 
+class UnderWay:
+    """A recorded pass that was started: m tokens of each sequence; its `states[N, d]`, `logits[N, V]` and `chosen[N]`
+    are on the device, in memory that the next pass writes over."""
+
+    def __init__(self, made: Recorded):
+        self.m, self.states, self.logits, self.chosen = made.m, made.states, made.logits, made.chosen
+        self._back, self._done = self.chosen, None
+        if made.pool is not None:
+            self._back = torch.empty(self.chosen.shape, dtype=torch.int64, pin_memory=True)
+            self._back.copy_(self.chosen, non_blocking=True)
+            self._done = torch.cuda.Event()
+            self._done.record()
+
+    def tokens(self) -> list[int]:
+        """What it chose; waits for the device."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._back.tolist()
+
+
 class Graphs:
     """The recorded passes of a model over a paged cache, one for each size that was needed so far."""
 
@@ -207,8 +235,8 @@ class Graphs:
         m = max([len(turn.ids) for turn in turns], default=0)
         return 0 < m <= LARGEST_TREE and size_for(len(turns)) * size_for(m) <= MOST_ROWS
 
-    def start(self, turns: list) -> Recorded:
-        """Their pass, under way, of m tokens each: turn i's are rows i · m and on, as many as it feeds."""
+    def start(self, turns: list, after: UnderWay | None = None, rows: Sequence[int] = ()) -> UnderWay:
+        """Their pass, of m tokens each: turn i's are rows i · m and on, as many as it feeds. See `Recorded.start`."""
         m = size_for(max([len(turn.ids) for turn in turns]))
         size = self.cache.pool.block_size
         reach = max(LEAST_REACH, max([turn.context for turn in turns]) + m)
@@ -217,5 +245,4 @@ class Graphs:
                m == 1 and any(turn.draw is not None for turn in turns))
         if key not in self.passes:
             self.passes[key] = Recorded(self, *key)
-        self.passes[key].start(turns)
-        return self.passes[key]
+        return self.passes[key].start(turns, after, rows)

@@ -9,7 +9,7 @@ from torch import Tensor
 from minilm.decoding.early_exit import ExitPolicy
 from minilm.decoding.speculative import Proposer
 from minilm.generation import Generation, Recorder
-from minilm.sampling import Sampling
+from minilm.sampling import Sampling, uniform
 from minilm.serving.blocks import BlockTable
 
 
@@ -20,7 +20,7 @@ class Sequence:
     table: its blocks; table.length tokens of the text are in the cache.  shared: of how many blocks others know.
     hidden[d]: the target's last state where it chose the text's last token.  logits[V]: of the next token, when all of
     the text is in the cache (beam search waits with them for its other beams).  score: the sum of log-probabilities,
-    for beam search.  uniform: drawn for the next token, which has not come yet.  policy: when its tokens may leave.
+    for beam search.  uniforms: drawn for the next tokens, which have not come yet.  policy: when its tokens may leave.
     """
 
     request: "Request"
@@ -33,7 +33,7 @@ class Sequence:
     hidden: Tensor | None = None
     logits: Tensor | None = None
     score: float = 0.0
-    uniform: float | None = None
+    uniforms: list[float] = field(default_factory=list)
     shared: int = 0
     policy: ExitPolicy | None = None
 
@@ -57,6 +57,14 @@ class Sequence:
     def name(self) -> str:
         """"3", or "3.1" for the second sequence of request 3."""
         return str(self.request.id) if self.request.width == 1 else f"{self.request.id}.{self.index}"
+
+    def draw(self, later: int) -> tuple[Sampling, float] | None:
+        """The law and the uniform number of the token that is `later` tokens from the next one; None if greedy."""
+        if self.request.sampling.greedy:
+            return None
+        while len(self.uniforms) <= later:                              # else a pass broke off after it was drawn
+            self.uniforms.append(uniform(self.generator))
+        return self.request.sampling, self.uniforms[later]
 
     def retire(self) -> None:
         """Keep the result alone: a proposer may hold a whole cache."""

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from minilm.decoding.speculative import Draft
 from minilm.model import GPT
-from minilm.sampling import Sampling, uniform
+from minilm.sampling import Sampling
+from minilm.serving.ahead import Ahead, next_turns
 from minilm.serving.blocks import BlockTable
-from minilm.serving.graphs import GREEDY, Graphs
+from minilm.serving.graphs import GREEDY, Graphs, UnderWay
 from minilm.serving.paged_cache import Feed, PagedBatch, PagedCache
 from minilm.serving.request import Sequence
 from minilm.serving.scheduler import Work
@@ -51,10 +52,8 @@ def turn_of(work: Work, draft: Draft, draws: bool) -> Turn:
     ids = sequence.tokens(held, end) + draft.tokens
     more = end < len(request.prompt) + len(sequence.out.tokens)     # a chunk of the prompt, and not its last
     turn = Turn(sequence, table, ids, held, 0 if more else 1 + len(draft.tokens), count == 1, draft, draft.rooted)
-    if draws and turn.asks == 1 and not request.sampling.greedy:
-        if sequence.uniform is None:                                # else a pass broke off after it was drawn
-            sequence.uniform = uniform(sequence.generator)
-        turn.draw = request.sampling, sequence.uniform
+    if draws and turn.asks == 1:
+        turn.draw = sequence.draw(0)
     return turn
 
 
@@ -96,19 +95,35 @@ class Runner:
     """Runs the turns of each step.
 
     keeps: whether states are still looked at after the next step.  draws: whether it draws sampled tokens too, by one
-    launch for all; else whoever asked for logits does.
+    launch for all; else whoever asked for logits does.  runs_ahead: whether the next step may begin early; states and
+    logits are then gone when a step is told.
     """
 
     def __init__(self, model: GPT, cache: PagedCache, keeps: bool):
         self.model, self.cache, self.keeps = model, cache, keeps
         self.graphs = Graphs(model, cache) if cache.kernels else None
         self.draws = cache.kernels
+        self.runs_ahead, self.ahead = cache.kernels and not keeps, None
 
     def run(self, turns: list[Turn]) -> list[Rows]:
         """What each gets; their tables then hold what they fed."""
+        ahead, self.ahead = self.ahead, None
+        places = [None if ahead is None else ahead.row(turn) for turn in turns]
+        if None not in places:
+            return self._recorded(turns, places, ahead.under_way)
+        if any(place is not None for place in places):                  # somebody came: begun is begun
+            return self._both(turns, places, ahead.under_way)
         if self.graphs is not None and all(turn.few for turn in turns) and self.graphs.takes(turns):
-            return self._recorded(turns)
+            return self._recorded(turns, list(range(len(turns))), self.graphs.start(turns))
         return self._together(turns)
+
+    def _both(self, turns: list[Turn], places: list[int | None], under_way: UnderWay) -> list[Rows]:
+        """Those with a place from the pass under way, the others from one of their own."""
+        here = [place is not None for place in places]
+        others = iter(self._together([turn for turn, known in zip(turns, here, strict=True) if not known]))
+        begun = iter(self._read([turn for turn, known in zip(turns, here, strict=True) if known],
+                                [place for place in places if place is not None], under_way))
+        return [next(begun if known else others) for known in here]
 
     def _together(self, turns: list[Turn]) -> list[Rows]:
         """One pass of the model over all."""
@@ -135,22 +150,30 @@ class Runner:
         batch.end(len(ids))
         return states
 
-    def _recorded(self, turns: list[Turn]) -> list[Rows]:
-        under_way = self.graphs.start(turns)
+    def _recorded(self, turns: list[Turn], places: list[int], under_way: UnderWay) -> list[Rows]:
+        """What they get from the pass where turn i has place places[i]; before it waits, the next step begins."""
+        following = next_turns(turns, self.cache) if self.runs_ahead else []
+        later = [turn for _, turn in following]
+        if later and self.graphs.takes(later):
+            self.ahead = Ahead(later, self.graphs.start(later, under_way, [places[i] for i, _ in following]))
+        return self._read(turns, places, under_way)
+
+    def _read(self, turns: list[Turn], places: list[int], under_way: UnderWay) -> list[Rows]:
         m, states = under_way.m, under_way.states
         made, out = Made(states.clone() if self.keeps else states, under_way.logits, []), []
-        for i, turn in enumerate(turns):                                # while the device works
+        for turn, place in zip(turns, places, strict=True):             # while the device works
             count = len(turn.ids)
             turn.table.length += count
-            out.append(Rows(made, i * m, count, i * m + count - turn.asks, turn.asks))
+            out.append(Rows(made, place * m, count, place * m + count - turn.asks, turn.asks))
         made.tokens = under_way.tokens()
         if m > 1:
-            self._draw(turns, made, m)
+            self._draw(turns, places, made, m)
         return out
 
-    def _draw(self, turns: list[Turn], made: Made, m: int) -> None:
+    def _draw(self, turns: list[Turn], places: list[int], made: Made, m: int) -> None:
         """Where some feed more than one token, the pass has not drawn for those who feed one."""
-        drawn = {i * m + len(turn.ids) - 1: turn.draw for i, turn in enumerate(turns) if turn.draw is not None}
+        drawn = {place * m + len(turn.ids) - 1: turn.draw for turn, place in zip(turns, places, strict=True)
+                 if turn.draw is not None}
         if drawn:
             for row, token in zip(drawn, self._tokens(made.logits[list(drawn)], list(drawn.values())), strict=True):
                 made.tokens[row] = token

@@ -5,12 +5,13 @@ are packed, padded and told apart. With the kernels themselves, by Triton's inte
 GPU it is a trained model, and whoever leaves the text does so where two tokens are as good as equal.
 """
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
 from core_helpers import one_thread, tiny_model  # noqa: F401
 from mutants import serving as mutants
-from serving_helpers import GREEDY, MIX, Ask, P, events, serve
+from serving_helpers import GREEDY, MIX, WARM, Ask, P, events, serve
 from spec_helpers import TARGET
 from test_engine import DRAFTERS, check_hidden
 
@@ -24,6 +25,8 @@ from minilm.kernels.decode_layers import DecodeLayers
 from minilm.kernels.many_rows import ManyRows
 from minilm.sampling import Sampling, draw
 from minilm.serving import Engine, checks, graphs, groups
+from minilm.serving.ahead import Ahead
+from minilm.serving.blocks import BlockPool, BlockTable
 
 
 def sample(logits, temperature, top_k, top_p, uniforms):
@@ -49,6 +52,14 @@ def stand_in(monkeypatch) -> None:
     monkeypatch.setattr(groups, "FEW", 3)
     monkeypatch.setattr(graphs, "LEAST_REACH", 4)
     monkeypatch.setattr("minilm.kernels.sampler.sample", sample)
+    run = graphs.Recorded._run
+
+    def over_the_last(self) -> None:
+        if hasattr(self, "logits"):
+            self.logits.fill_(torch.nan)
+        run(self)
+
+    monkeypatch.setattr(graphs.Recorded, "_run", over_the_last)
 
 
 def check_mix() -> None:
@@ -63,13 +74,39 @@ def check_mix() -> None:
 
 
 def check_leaving() -> None:
-    """The first of six leaves between two recorded passes of one size; the others move up a row."""
-    asks = [Ask(P[i : i + 5], 9 if i else 3) for i in range(6)]
-    engine = Engine(TARGET, num_blocks=12, kernels=True)
+    """The first of six leaves between two recorded passes of one size; the others move up a row. Every step but the
+    prompts' and the last begins before the tokens of the one before it are read."""
+    asks, begun = [Ask(P[i : i + 5], 9 if i else 3) for i in range(6)], []
+    engine = Engine(TARGET, num_blocks=12, kernels=True,
+                    watch=lambda step: begun.append(engine.runner.ahead is not None))
     for ask in asks:
         ask.add(engine)
     assert [[made.tokens] for made in engine.run().values()] == [ask.alone for ask in asks]
-    assert {key[0] for key in engine.runner.graphs.passes} == {6}
+    assert {key[0] for key in engine.runner.graphs.passes} == {6} and begun == [False] + [True] * 7 + [False]
+
+
+def check_tight() -> None:
+    """Blocks run out while all decode, and whoever has to leave comes back."""
+    asks, steps = [Ask(P[i : i + 5], 18, WARM if i % 2 else Sampling(), seed=i) for i in range(5)], []
+    engine = Engine(TARGET, num_blocks=13, block_size=4, kernels=True, watch=steps.append)
+    for ask in asks:
+        ask.add(engine)
+    assert [[made.tokens] for made in engine.run().values()] == [ask.alone for ask in asks]
+    assert events(steps)["preempt"]
+
+
+def check_begun() -> None:
+    """What was begun for a sequence counts where it stood, in the blocks that it had."""
+    table = BlockTable(BlockPool(4, 4))
+    table.reserve(6)
+    turn = SimpleNamespace(sequence=object(), table=table, context=5, ids=[0])
+    begun = Ahead([turn], None)
+    assert begun.row(turn) == 0 and turn.sequence in begun
+    for other in ({"sequence": object()}, {"context": 4}, {"ids": [0, 0]}):
+        assert begun.row(SimpleNamespace(**vars(turn) | other)) is None
+    table.free()
+    table.reserve(6)
+    assert begun.row(turn) is None
 
 
 def check_drafters(names=("tree", "half right", "draft model", "self-speculation")) -> None:
@@ -87,11 +124,12 @@ def check_modules() -> None:
         serve(GREEDY, 1, spare=1, block_size=4, max_batch_tokens=23, kernels=True)
 
 
-CHECKS = {"check_mix": check_mix, "check_leaving": check_leaving, "check_drafters": check_drafters,
-          "check_modules": check_modules, "check_hidden": lambda: check_hidden(kernels=True)}
+CHECKS = {"check_mix": check_mix, "check_leaving": check_leaving, "check_tight": check_tight,
+          "check_begun": check_begun, "check_drafters": check_drafters, "check_modules": check_modules,
+          "check_hidden": lambda: check_hidden(kernels=True)}
 
 
-@pytest.mark.parametrize("check", ["check_mix", "check_leaving", "check_modules", "check_hidden"])
+@pytest.mark.parametrize("check", [check for check in CHECKS if check != "check_drafters"])
 def test_check_holds(recorded, check):
     """Guards what packing and padding may spoil."""
     CHECKS[check]()

@@ -1,0 +1,56 @@
+"""A step ahead: where all decode, the device begins the next step before the host has read this one's tokens.
+
+What the next step feeds is known but for the tokens themselves, and those are on the device. So it works while the host
+writes down what came, tells callbacks and schedules: the field calls this asynchronous scheduling. What was begun for a
+text that then ends, is cancelled or preempted is not looked at; its blocks are written anew before anyone reads them.
+"""
+import copy
+
+from minilm.serving.graphs import UnderWay
+from minilm.serving.paged_cache import PagedCache
+from minilm.serving.request import Sequence
+
+
+class Ahead:
+    """The pass of the next step, under way for these `turns`."""
+
+    def __init__(self, turns: list, under_way: UnderWay):
+        self.under_way = under_way
+        self._begun = {turn.sequence: (row, turn.context, turn.table.version) for row, turn in enumerate(turns)}
+
+    def row(self, turn) -> int | None:
+        """Which row of the pass is this turn's; None: it was not begun, or its blocks are others now."""
+        row, *begun = self._begun.get(turn.sequence, (None,))
+        return row if begun == [turn.context, turn.table.version] and len(turn.ids) == 1 else None
+
+    def __contains__(self, sequence: Sequence) -> bool:
+        return sequence in self._begun
+
+
+def next_turns(turns: list, cache: PagedCache) -> list[tuple[int, object]]:
+    """(i, what turn i's sequence feeds next) of those that go on after this token, their room reserved.
+
+    None at all where some feed several tokens, where logits of this step are still looked at (a first token's, for the
+    other samples of its prompt, and a beam's), or where there is not room for all: then somebody may have to leave.
+    """
+    going = []
+    for i, turn in enumerate(turns):
+        request, made = turn.sequence.request, len(turn.sequence.out.tokens)
+        if len(turn.ids) > 1 or not made or request.beams:
+            return []
+        if made + 1 < request.max_new_tokens:
+            going.append((i, turn))
+    short = [turn.table for _, turn in going if not turn.table.has_room(2)]
+    if sum(table.blocks_needed(2) for table in short) > cache.pool.num_free:
+        return []
+    for table in short:
+        cache.reserve(table, 2)
+    return [(i, _next(turn)) for i, turn in going]
+
+
+def _next(turn):
+    """Its token comes from the device: ids holds its place alone."""
+    later = copy.copy(turn)
+    later.context, later.ids = turn.context + 1, [0]
+    later.draw = None if turn.draw is None else turn.sequence.draw(1)
+    return later
