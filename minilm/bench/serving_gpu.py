@@ -220,21 +220,26 @@ def of_model(name: str, model: GPT, requests: Requests, rounds: int, variants: S
 
 
 def of_engine(model: GPT, requests: Requests, rounds: int) -> tuple[dict, list[list[int]]]:
-    """Seconds of each round, after one that warms up; of the last one how many steps, and what those took that read no
-    prompt; and the texts. Raises RuntimeError when a text has not the length that was asked for."""
-    ours, seconds = Ours(model, requests), []
+    """Seconds of each round, after one that warms up; beside each the same with no step begun before the tokens of the
+    last one are read; of the last how many steps, and what those took that read no prompt; and the texts.
+
+    Raises RuntimeError when a text has not the length that was asked for.
+    """
+    ours, seconds = Ours(model, requests), {True: [], False: []}
     made = ours(requests)
     with frozen():
         for _ in range(rounds):
-            torch.cuda.synchronize()
-            started = time.perf_counter()
-            made = ours(requests)
-            seconds.append(time.perf_counter() - started)
+            for ahead in (False, True):
+                ours.engine.runner.runs_ahead = ahead
+                torch.cuda.synchronize()
+                started = time.perf_counter()
+                made = ours(requests)
+                seconds[ahead].append(time.perf_counter() - started)
     if [len(text) for text in made] != [new for _, new in requests]:
         raise RuntimeError("the engine made another number of tokens than was asked for")
     decoding = [taken for reads, taken in ours.steps if not reads]
-    return {"seconds": seconds, "steps": len(ours.steps), "decode_steps": len(decoding),
-            "decode_seconds": round(sum(decoding), 4)}, made
+    return {"seconds": seconds[True], "waiting_seconds": seconds[False], "steps": len(ours.steps),
+            "decode_steps": len(decoding), "decode_seconds": round(sum(decoding), 4)}, made
 
 
 def line(row: dict, rows: Sequence[dict]) -> str:
