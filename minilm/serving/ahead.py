@@ -4,8 +4,6 @@ What the next step feeds is known but for the tokens themselves, and those are o
 writes down what came, tells callbacks and schedules: the field calls this asynchronous scheduling. What was begun for a
 text that then ends, is cancelled or preempted is not looked at; its blocks are written anew before anyone reads them.
 """
-import copy
-
 from minilm.serving.graphs import UnderWay
 from minilm.serving.paged_cache import PagedCache
 from minilm.serving.request import Sequence
@@ -20,8 +18,8 @@ class Ahead:
 
     def row(self, turn) -> int | None:
         """Which row of the pass is this turn's; None: it was not begun, or its blocks are others now."""
-        row, *begun = self._begun.get(turn.sequence, (None,))
-        return row if begun == [turn.context, turn.table.version] and len(turn.ids) == 1 else None
+        row, context, version = self._begun.get(turn.sequence, (None, 0, 0))
+        return row if (context, version) == (turn.context, turn.table.version) and len(turn.ids) == 1 else None
 
     def __contains__(self, sequence: Sequence) -> bool:
         return sequence in self._begun
@@ -45,12 +43,4 @@ def next_turns(turns: list, cache: PagedCache) -> list[tuple[int, object]]:
         return []
     for table in short:
         cache.reserve(table, 2)
-    return [(i, _next(turn)) for i, turn in going]
-
-
-def _next(turn):
-    """Its token comes from the device: ids holds its place alone."""
-    later = copy.copy(turn)
-    later.context, later.ids = turn.context + 1, [0]
-    later.draw = None if turn.draw is None else turn.sequence.draw(1)
-    return later
+    return [(i, turn.following()) for i, turn in going]

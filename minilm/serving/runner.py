@@ -40,6 +40,11 @@ class Turn:
     parents: list[int] | None = None
     draw: tuple[Sampling, float] | None = None
 
+    def following(self) -> "Turn":
+        """What its sequence feeds next: one token, which is not known yet; `ids` holds its place."""
+        draw = None if self.draw is None else self.sequence.draw(1)
+        return Turn(self.sequence, self.table, [0], self.context + 1, 1, True, self.draft, None, draw)
+
     @property
     def feed(self) -> Feed:
         return Feed(self.table, len(self.ids), self.parents)
