@@ -1,7 +1,8 @@
 """The serving loop: many requests at once, on paged memory, with continuous batching.
 
 Each step the scheduler says who feeds what; one pass of the model serves them all; every sequence then gets its token,
-or several, if it drafts. The output of a request does not depend on who else is there.
+or several, if it drafts. The output of a request does not depend on who else is there. On a GPU the next step's pass
+may be under way before this one's tokens are read (`ahead`).
 """
 from collections.abc import Callable
 from collections.abc import Sequence as Listed
