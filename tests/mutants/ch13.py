@@ -62,6 +62,22 @@ def by_group(heads, kv_heads, head_size, ranks):
     return rows_of(order, head_size)
 
 
+def list_of_each_rank(heads, kv_heads, head_size, ranks):
+    rows = rows_of(runs(heads, kv_heads, ranks, "qkv"), head_size)
+    return [rows[r * len(rows) // ranks : (r + 1) * len(rows) // ranks] for r in range(ranks)]
+
+
+def from_starts(starts):
+    """starts(rows of the queries, rows of the keys): where the three parts begin."""
+    def answer(heads, kv_heads, head_size, ranks):
+        sizes, rows = [n * head_size for n in (heads, kv_heads, kv_heads)], []
+        for r in range(ranks):
+            for start, size in zip(starts(sizes[0], sizes[1]), sizes, strict=True):
+                rows += range(start + r * size // ranks, start + (r + 1) * size // ranks)
+        return rows
+    return answer
+
+
 # --- 13.2 ------------------------------------------------------------------------------------------------------------
 
 
@@ -115,13 +131,15 @@ def joined_as_they_lie(x, gate_ups, downs, bias):
 
 def plan(gpus, texts, model, machine, *, reduces=2, latency=lambda n: 1, way=2, factor=True, alone=False,
          all_texts=False, one_text=False, cut_weights=True, cut_kv=True, floor=False, undealt=False, memory=True,
-         most=False, any_ranks=False, late=False):
+         most=False, any_ranks=False, late=False,
+         share=None):
     best = None
     for n in range(1, gpus + 1):
         if gpus % n and not any_ranks:
             continue
         copies = gpus // n
         mine = texts if undealt else texts // copies if floor else math.ceil(texts / copies)
+        mine = share(texts, copies) if share else mine
         size = (model["weights"] / n if cut_weights else model["weights"]) + mine * model["text"] / (n if cut_kv else 1)
         if memory and size > machine["memory"]:
             continue
@@ -140,16 +158,28 @@ def but(**change):
     return lambda gpus, texts, model, machine: plan(gpus, texts, model, machine, **change)
 
 
+def least_pair(gpus, texts, model, machine):
+    """min over (seconds, ranks), returned as it is."""
+    best = plan(gpus, texts, model, machine)
+    return best if best is None else (best[1], best[0])
+
+
 MUTANTS = {
     "13.1": [
         Mutant("as they lie", as_they_lie, "the order in which the rows lie already"),
-        Mutant("like cards", like_cards, "dealt like cards, head by head"),
+        Mutant("like cards", like_cards, "as the columns of `out` are cut"),
         Mutant("without values", without_values, "the values are missing"),
         Mutant("heads, not rows", heads_not_rows, "those are heads, not rows"),
         Mutant("where rows go", where_they_go, "to which place each row goes"),
         Mutant("values first", values_first, "yours has the values before the keys"),
         Mutant("keys like queries", keys_like_queries, "fewer key-value heads than query heads"),
         Mutant("by group", by_group, "yours has each key-value head next to its queries"),
+        Mutant("a list of each rank", list_of_each_rank, "return one flat list of row numbers"),
+        Mutant("values begin with the keys", from_starts(lambda q, k: (0, q, q)),
+               "row 2, a key's, occurs twice; row 4, a value's, is missing"),
+        Mutant("values begin after twice the queries", from_starts(lambda q, k: (0, q, 2 * q)),
+               "there is no row 8, only 0 to 7; row 6, a value's, is missing"),
+        Mutant("values begin one early", from_starts(lambda q, k: (0, q, q + k - 1)), "a key's, occurs twice"),
     ],
     "13.2": [
         Mutant("bias on every rank", bias_on_every_rank, "the bias is added once"),
@@ -174,7 +204,11 @@ MUTANTS = {
         Mutant("one text", but(one_text=True), "yours carries one text"),
         Mutant("whole weights", but(cut_weights=False), "the weights are cut"),
         Mutant("whole cache", but(cut_kv=False), "keys and values are cut with their heads"),
-        Mutant("rounded down", but(floor=True), "the fullest copy sets the pace"),
+        Mutant("rounded down", but(floor=True), "the fullest copy sets the pace: texts"),
+        Mutant("not rounded", but(share=lambda texts, copies: texts / copies), "no broken number of texts"),
+        Mutant("to the nearest", but(share=lambda texts, copies: round(texts / copies)), "not to the nearest"),
+        Mutant("always one more", but(share=lambda texts, copies: texts // copies + 1), "do not add 1"),
+        Mutant("seconds first", least_pair, "yours has the two the wrong way round"),
         Mutant("texts for all", but(undealt=True), "yours gives all of them to each"),
         Mutant("any size", but(memory=False), "what does not fit into a GPU's memory"),
         Mutant("most ranks", but(most=True), "the largest number of ranks that fits"),

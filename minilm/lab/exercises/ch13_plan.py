@@ -52,6 +52,11 @@ def _but(**change):
     return lambda *given: _best(*given, **change)
 
 
+def _swapped(*given):
+    best = best_ranks(*given)
+    return best and best[::-1]
+
+
 WRONG = {
     "if two are as fast, take the fewer ranks": _but(
         pick=lambda found, texts, gpus: min(found, key=lambda one: (one[1], -one[0]))),
@@ -75,8 +80,15 @@ WRONG = {
     "keys and values are cut with their heads: a rank reads an n-th of them, too": _but(
         size=lambda weights, kv, n: weights / n + kv),
     "keys and values must be held and read, too": _but(size=lambda weights, kv, n: weights / n),
+    "(seconds, ranks): yours has the two the wrong way round; return the ranks first": _swapped,
+    "a text goes to one copy whole, so a copy has no broken number of texts: yours has texts / copies of them; round "
+    "up, for the fullest copy sets the pace": _but(share=lambda texts, copies: texts / copies),
     "the fullest copy sets the pace: texts are dealt to copies, rounded up": _but(
         share=lambda texts, copies: texts // copies),
+    "the fullest copy sets the pace: rounded up, not to the nearest number of texts": _but(
+        share=lambda texts, copies: round(texts / copies)),
+    "texts that can be dealt evenly leave no copy one more: round up, do not add 1": _but(
+        share=lambda texts, copies: texts // copies + 1),
     "texts are dealt to the copies; yours gives all of them to each": _but(share=lambda texts, copies: texts),
     "what does not fit into a GPU's memory is no choice": _but(fits=lambda size, whole, memory: True),
     "a GPU must hold its share, not the whole model": _but(fits=lambda size, whole, memory: whole <= memory),
@@ -90,22 +102,24 @@ WRONG = {
 
 SMALL = {"weights": 12.0, "text": 1.0, "exchange": 1.0, "layers": 1}
 FAST = {"read": 1.0, "link": 7.0, "latency": 0.5, "memory": 100.0}
+ONE = FAST | {"latency": 0.75}                          # not the time of a text: that is another mistake
 EIGHT_B = {"weights": 15e9, "text": 268e6, "exchange": 8192.0, "layers": 32}
 SEVENTY_B = {"weights": 139e9, "text": 671e6, "exchange": 16_384.0, "layers": 80}
 H100 = {"read": 3.0e12, "link": 366e9, "latency": 10e-6, "memory": 80e9}
 PCIE = {"read": 3.0e12, "link": 25e9, "latency": 30e-6, "memory": 80e9}
 
 
-@ex3.check("one GPU, one text", mistake="(weights + text) / read, and nothing to exchange")
+@ex3.check("one GPU, one text", mistake="(weights + all texts · text) / read, and nothing to exchange")
 def _(answer):
-    agree(answer, best_ranks, [(1, 1, SMALL, FAST), (1, 3, SMALL, FAST)], wrong=WRONG, tol=1e-9)
+    agree(answer, best_ranks, [(1, 1, SMALL, ONE), (1, 3, SMALL, ONE)], wrong=WRONG, tol=1e-9)
 
 
-@ex3.check("two GPUs", mistake="cut: half of everything to read, and two all-reduces a layer")
+@ex3.check("two GPUs", mistake="the faster of two: copied, all weights and half of the texts, rounded up, are read; "
+           "cut, half of everything, and two all-reduces a layer come on top")
 def _(answer):
-    agree(answer, best_ranks, [(2, 1, SMALL, FAST), (2, 4, SMALL, FAST), (2, 3, SMALL, FAST | {"latency": 30.0}),
-                               (2, 2, SMALL, FAST | {"link": 0.1}),
-                               (2, 1, SMALL, FAST | {"latency": 2.25, "link": 1.0})],
+    agree(answer, best_ranks, [(2, 1, SMALL, FAST), (2, 1, SMALL, FAST | {"latency": 2.25, "link": 1.0}),
+                               (2, 4, SMALL, FAST), (2, 3, SMALL, FAST | {"latency": 30.0}),
+                               (2, 2, SMALL, FAST | {"link": 0.1})],
           wrong=WRONG, tol=1e-9)
 
 

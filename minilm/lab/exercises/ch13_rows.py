@@ -1,6 +1,10 @@
 """Exercise 13.1: in which order the rows of a fused matrix must lie so that an even cut gives each rank whole heads."""
 
+from collections import Counter
+
 from minilm.lab.exercise import Exercise, agree
+from minilm.lab.expect import Failed
+from minilm.lab.values import kind
 
 ex1 = Exercise(
     "13.1",
@@ -49,8 +53,9 @@ def _by_group(heads, kv_heads, head_size, ranks):
 WRONG = {
     "that is the order in which the rows lie already: cut evenly, rank 0 has queries only, and the last rank the keys "
     "and values": lambda h, k, d, ranks: list(range((h + 2 * k) * d)),
-    "dealt like cards, head by head: query head h reads key-value head h // (heads / kv_heads), so a rank needs "
-    "neighbours: runs of heads": lambda h, k, d, ranks: _deal(h, k, d, ranks, piece=lambda r, n, R: range(r, n, R)),
+    "dealt like cards, head by head: rank r has query heads r · heads / ranks and on, a run of them, as the columns of "
+    "`out` are cut in runs; and so of the key-value heads": lambda h, k, d, ranks: _deal(
+        h, k, d, ranks, piece=lambda r, n, R: range(r, n, R)),
     "dealt like cards, row by row: that tears every head apart; a rank needs whole heads": lambda h, k, d, ranks: _deal(
         h * d, k * d, 1, ranks, piece=lambda r, n, R: range(r, n, R)),
     "the values are missing: qkv has three parts": lambda h, k, d, ranks: _deal(h, k, d, ranks, parts=("q", "k")),
@@ -68,16 +73,59 @@ WRONG = {
 }
 
 
+class _Flat:
+    """The answer, with a plain word where it returns a list of lists; what it was last given and gave is kept."""
+
+    def __init__(self, answer):
+        self.answer, self.given, self.got = answer, (), None
+
+    def __call__(self, *given):
+        self.given, self.got = given, self.answer(*given)
+        inner = next((row for row in self.got if not isinstance(row, (int, float))), None) if isinstance(
+            self.got, (list, tuple)) else None
+        if inner is not None:
+            raise Failed(f"return one flat list of row numbers, rank 0's first, then rank 1's; yours holds "
+                         f"{kind(inner)}: rows += ... or rows.extend(...) in place of append")
+        return self.got
+
+    @property
+    def shown(self):
+        return self.answer.shown
+
+
+def _agree(answer, cases):
+    """agree; where no known mistake explains the answer, rows that occur twice, or not at all, are named."""
+    answer = _Flat(answer)
+    try:
+        agree(answer, deal_rows, cases, wrong=WRONG)
+    except Failed as failed:
+        told = failed.message or _strays(answer.got, *answer.given)
+        raise Failed(told, failed.facts) from None
+
+
+def _strays(rows, heads, kv_heads, head_size, ranks):
+    """"row 3, a key's, occurs twice; row 6, a value's, is missing", or "" where each row is there once."""
+    count, ends = Counter(rows), (heads * head_size, (heads + kv_heads) * head_size, (heads + 2 * kv_heads) * head_size)
+
+    def named(row):
+        return f"row {row}, a {'query' if row < ends[0] else 'key' if row < ends[1] else 'value'}'s,"
+    found = [f"there is no row {row}, only 0 to {ends[2] - 1}" for row in count if row not in range(ends[2])][:1]
+    found += [f"{named(row)} occurs {'twice' if n == 2 else f'{n} times'}"
+              for row, n in count.items() if n > 1 and row in range(ends[2])][:1]
+    found += [f"{named(row)} is missing" for row in range(ends[2]) if row not in count][:1]
+    return "; ".join(found) + ": at which row does each part begin, and how long is it?" if found else ""
+
+
 @ex1.check("as many heads of each kind", mistake="rank r has piece r of the queries, of the keys, of the values")
 def _(answer):
-    agree(answer, deal_rows, [(2, 2, 1, 2), (4, 4, 1, 2), (4, 4, 2, 2), (6, 6, 2, 3)], wrong=WRONG)
+    _agree(answer, [(2, 2, 1, 2), (4, 4, 1, 2), (4, 4, 2, 2), (6, 6, 2, 3)])
 
 
 @ex1.check("grouped queries", mistake="keys and values begin at heads and heads + kv_heads, in heads")
 def _(answer):
-    agree(answer, deal_rows, [(4, 2, 1, 2), (8, 4, 1, 2), (8, 4, 3, 4), (9, 3, 2, 3), (4, 2, 64, 2)], wrong=WRONG)
+    _agree(answer, [(4, 2, 1, 2), (8, 4, 1, 2), (8, 4, 3, 4), (9, 3, 2, 3), (4, 2, 64, 2)])
 
 
 @ex1.check("one rank", mistake="with one rank nothing moves: 0, 1, 2, ...")
 def _(answer):
-    agree(answer, deal_rows, [(2, 1, 2, 1), (4, 2, 8, 1)], wrong=WRONG)
+    _agree(answer, [(2, 1, 2, 1), (4, 2, 8, 1)])
