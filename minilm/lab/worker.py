@@ -4,11 +4,13 @@ Messages in are pickles from the grader, out are plain values (wire.py). Once le
 """
 
 from __future__ import annotations
+import __future__
 
 import builtins
 import linecache
 import os
 import sys
+import types
 from typing import Any
 
 from minilm.lab import sandbox, wire
@@ -40,7 +42,9 @@ class Channel:
 
     def __init__(self, inward: int, outward: int) -> None:
         self.inward, self.outward = inward, outward
-        self.space: dict[str, Any] = {"__name__": "answers"}
+        self.module = types.ModuleType("answers")
+        sys.modules["answers"] = self.module            # a dataclass looks up the module that it stands in
+        self.space: dict[str, Any] = self.module.__dict__
         self.handles: list[Any] = []
         self.pieces = 0
 
@@ -89,11 +93,18 @@ class Channel:
         return None
 
     def do_run(self, request: dict) -> dict:
-        """Run a piece of the notebook, under a name of its own: Triton reads a kernel's source when it first runs."""
-        name, source = f"<answer {request['name']}, piece {self.pieces}>", request["source"]
+        """Run a piece of the notebook, under a name of its own: Triton reads a kernel's source when it first runs.
+
+        With a `file`, its path: a whole file, run as Python would. A piece's annotations stay text, for they may name
+        what a cell that is not graded defines.
+        """
+        name, source, file = f"<answer {request['name']}, piece {self.pieces}>", request["source"], request.get("file")
         self.pieces += 1
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-        exec(compile(source, name, "exec"), self.space)
+        if file is not None:
+            self.space["__file__"] = file
+        flags = 0 if file is not None else __future__.annotations.compiler_flag
+        exec(compile(source, name, "exec", flags=flags, dont_inherit=True), self.space)
         return {"value": None}
 
     def do_lookup(self, request: dict) -> dict:

@@ -100,6 +100,17 @@ def test_helpers_imports_magics_and_lost_metadata(make_notebook):
     assert score(path, chapter="99").points == FULL
 
 
+@pytest.mark.parametrize("first", ["import math", "from __future__ import annotations"])
+def test_dataclasses_and_annotations_of_what_is_not_graded(make_notebook, first):
+    """Guards honest code that looks up its own module, and names of a cell that grading leaves out."""
+    path = make_notebook("di", {
+        "ex_99_1": "@dataclass\nclass Two:\n    factor: int = 2\n    seen: Tokens = field(default_factory=list)\n"
+                   "def double(x: Tokens) -> Tokens:\n    return x * Two().factor",
+    }, before=f"{first}\nfrom dataclasses import dataclass, field\nTokens = list[int]")
+    result = score(path)
+    assert result.points == FULL, result.remarks
+
+
 # Three notebooks of four cheats each, one for each exercise; NAME is the function's name. None of them does the task.
 CHEATS = {
     "quiet": {
