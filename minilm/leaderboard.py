@@ -86,7 +86,8 @@ def show() -> str:
     entries = read()
     if not entries:
         return "nobody is on the leaderboard yet: minilm race --mine my_decoder.py"
-    return "\n\n".join("\n".join(_lines(group)) for group in boards(entries))
+    groups = ["\n".join(_lines(group)) for group in boards(entries)]
+    return "\n\n".join([*groups, f"kept in {path()}: delete the file to begin anew"])
 
 
 def bound_of(quality: float) -> str:

@@ -14,5 +14,7 @@ and `minilm race --mine my_decoder.py` runs it, greedy, on prompts that nobody h
   as they are, one processor thread is all that anyone has, and every request starts from nothing.
 - Each runner works in a process of its own; time is taken outside of it, from a request to its answer.
 
+- The file is all there is: it can import packages, but nothing beside it, and it can't write files or start processes.
+
 `EXITS = [4, 8]` beside `policy` says after which layers it is asked. What the file prints is not shown.
 """

@@ -26,7 +26,10 @@ REMEMBERS = 0.5         # of a fresh prompt's time, for one that came before
 
 @dataclass
 class Row:
-    """One runner so far. seconds: by kind, one entry a round.  verdicts: one for each prompt of the rounds."""
+    """One runner so far. seconds: by kind, one entry a round.  verdicts: one for each prompt of the rounds.
+
+    passes: how often the model's last layer ran.  disqualified: it broke a rule, so that it is out whatever it said.
+    """
 
     name: str
     chapter: int | None = None                                      # None: the learner's
@@ -34,6 +37,7 @@ class Row:
     verdicts: list[Verdict] = field(default_factory=list)
     tokens: int = 0
     passes: int = 0
+    disqualified: bool = False
 
     @property
     def mine(self) -> bool:
@@ -46,7 +50,7 @@ class Row:
 
     def within(self, quality: float) -> bool:
         """Whether what the output loses is allowed; 0 allows no loss on any prompt."""
-        return self.loss <= quality
+        return self.loss <= quality and not self.disqualified
 
     def per_round(self, kinds: tuple[str, ...]) -> list[float]:
         """Seconds of each round that is complete, over some kinds."""
@@ -114,7 +118,7 @@ def contest(model: GPT, tokenizer: Tokenizer, name: str, entry: Entry, *, oppone
     """Race `entry` on the model of this name (`model` is the same one, to judge the answers).
 
     Raises ValueError before any work when the race can't be, and Disqualified when the learner's decoder fails, hangs
-    or breaks the rules. `on_update` is called after every prompt.
+    or breaks the rules. `on_update` is called after every prompt, and when it is disqualified between them.
     """
     check_contest(quality, count, rounds)
     runners = opponents_of(Course(model, tokenizer, [0], count), opponents)
@@ -129,11 +133,16 @@ def contest(model: GPT, tokenizer: Tokenizer, name: str, entry: Entry, *, oppone
         rows = [Row(c.name, c.chapter) for c in runners] + [Row(entry.name)]
         outcome = Outcome(rows, quality, house.overhead(asked[0]["open"], count))
         race.warm_up(rows, asked[0])
-        for number, some in enumerate(asked[1:]):
-            for turn, (kind, prompt) in enumerate(some.items()):
-                race.ask(rows, kind, prompt, number * len(some) + turn)
-                on_update(outcome)
-        outcome.notes += race.ask_again(asked[-1], outcome.mine)
+        try:
+            for number, some in enumerate(asked[1:]):
+                for turn, (kind, prompt) in enumerate(some.items()):
+                    race.ask(rows, kind, prompt, number * len(some) + turn)
+                    on_update(outcome)
+            outcome.notes += race.ask_again(asked[-1], outcome.mine)
+        except Disqualified:
+            outcome.mine.disqualified = True
+            on_update(outcome)                                          # who looks on sees it go
+            raise
     return outcome
 
 

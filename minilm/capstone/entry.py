@@ -11,15 +11,26 @@ LONGEST_NAME, LARGEST_FILE = 40, 1 << 20
 class Disqualified(ValueError):
     """A learner's decoder that can't be in the race; its message says why, and what to do."""
 
+    def _render_traceback_(self) -> list[str]:  # IPython asks for this: the message is all that helps
+        return [f"Disqualified: {self}"]
+
 
 @dataclass(frozen=True)
 class Entry:
-    """name: what the table calls it.  file: the file's name.  role: which of ROLES it defines.  source: its text."""
+    """name: what the table calls it.  file: the file's name.  role: which of ROLES it defines.  source: its text.
+
+    folder: where the file is, to say what can't be imported from there.
+    """
 
     name: str
     file: str
     role: str
     source: str
+    folder: str = ""
+
+    def beside(self, module: str) -> bool:
+        """Whether a module of this name lies beside the file."""
+        return bool(self.folder) and any(Path(self.folder, name).exists() for name in (f"{module}.py", module))
 
 
 def read(path: str | Path, name: str | None = None) -> Entry:
@@ -37,7 +48,8 @@ def read(path: str | Path, name: str | None = None) -> Entry:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
         raise Disqualified(f"{path.name} is not Python{line}: {getattr(error, 'msg', error)}") from None
-    return Entry(check_name(path.stem if name is None else name), path.name, _role(path.name, tree), source)
+    named, folder = check_name(path.stem if name is None else name), str(path.resolve().parent)
+    return Entry(named, path.name, _role(path.name, tree), source, folder)
 
 
 def check_name(name: str) -> str:

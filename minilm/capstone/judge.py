@@ -47,7 +47,8 @@ def tokens_of(made: Any, who: str, count: int, vocab_size: int) -> list[int]:
         if not 0 <= token < vocab_size:
             raise Disqualified(f"{who} returned token {token} at place {place}; the vocabulary has {vocab_size}")
     if len(made) != count:
-        more = "; the prompt is not part of it, and the last pass may give too many" if len(made) > count else ""
+        more = ("; the prompt is not part of it, and the last pass may give too many" if len(made) > count else
+                "; give exactly as many as asked for, also past the end-of-text token")
         raise Disqualified(f"{who} returned {len(made)} tokens where {count} were asked for{more}")
     return list(made)
 

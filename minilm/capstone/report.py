@@ -5,8 +5,9 @@ from datetime import date
 
 import minilm
 from minilm import leaderboard
+from minilm.bench.contestants import Course
 from minilm.bench.record import machine
-from minilm.capstone.contest import Outcome, Row, check_contest, contest, speed_up
+from minilm.capstone.contest import Outcome, Row, check_contest, contest, opponents_of, speed_up
 from minilm.capstone.entry import KINDS, Entry, read
 from minilm.lab.sandbox import keep_out
 from minilm.text import counted
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     entry = read(args.mine, args.name)
     leaderboard.read()                                              # a broken file is told before the race, not after
     model, tokenizer = minilm.load(args.model)
+    opponents_of(Course(model, tokenizer, [0], count), args.only)   # a name that there isn't, too
     settings = {"opponents": args.only, "count": count, "rounds": args.rounds, "quality": args.quality,
                 "seed": args.seed}
     if args.json:
@@ -38,11 +40,13 @@ def run(args: argparse.Namespace) -> int:
         console = Console()
         console.print(f"{args.model}, {counted(args.rounds, 'round')} of three new prompts, {count} new tokens each, "
                       f"greedy, {leaderboard.bound_of(args.quality)}; first two processes start and warm up …")
-        with Live(console=console, auto_refresh=False) as live:
-            outcome = contest(model, tokenizer, args.model, entry, **settings,
-                              on_update=lambda now: live.update(table(now), refresh=True))
-            live.update(table(outcome), refresh=True)
-        console.print()
+        try:
+            with Live(console=console, auto_refresh=False) as live:
+                outcome = contest(model, tokenizer, args.model, entry, **settings,
+                                  on_update=lambda now: live.update(table(now), refresh=True))
+                live.update(table(outcome), refresh=True)
+        finally:
+            console.print()                                         # piped, the table ends without a new line
         for line in remarks(outcome, tokenizer):
             console.print(line, markup=False, highlight=False)
     kept = keep(args, entry, outcome, count)
@@ -69,7 +73,9 @@ def keep(args: argparse.Namespace, entry: Entry, outcome: Outcome, count: int) -
 
 
 def verdict(row: Row, quality: float) -> str:
-    """"exact", "loss 0.031", or "out: 0.412"."""
+    """"exact", "loss 0.031", "out: 0.412", or "out" where a rule was broken."""
+    if row.disqualified:
+        return "out"
     if not row.within(quality):
         return f"out: {row.loss:.3f}"
     return f"loss {row.loss:.3f}" if row.loss else "exact"

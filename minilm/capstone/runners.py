@@ -1,6 +1,5 @@
 """The race's end of the pipes: a process for the package's decoders, one for the learner's, and a clock out here."""
-import contextlib
-import os
+import re
 import signal
 import time
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minilm.capstone.entry import Disqualified, Entry
-from minilm.capstone.watch import family
+from minilm.capstone.watch import family, send
 from minilm.lab.remote import Session
 from minilm.lab.steady import CheckTimeout, time_limit
 from minilm.lab.trial import LearnerError
@@ -16,6 +15,9 @@ from minilm.lab.values import clip
 
 CPU_SECONDS, MEMORY, PATIENCE = 3600, 4 << 30, 60.0
 SHARE, LEAST = 1.25, 1.0        # processors that it may use on average, told once it has worked for so many seconds
+ALONE = "A decoder is one file: nothing beside it can be imported, and nothing can be written"
+TOO_SLOW = ("an endless loop, or far too slow? (the limit is ten times the baseline's time, within 3 to 50 seconds; "
+            "the first answers have at least 10)")
 SETUP = """
 from minilm.capstone.stall import Stall as _Stall
 _stall = _Stall({name!r})
@@ -27,8 +29,8 @@ _house, _echo, _enter, _mine, _audit = _stall.house, _stall.echo, _stall.enter, 
 class Run:
     """One answer. made: what came back.  seconds: from the request to the answer, by the clock of this process.
 
-    seen: tokens that the model's first layer was given.  passes: how often.  threads, weights (1: as they were): see
-    `Stall.audit`.
+    seen: tokens that the model's first layer was given.  passes: how often its last one ran.  threads, weights (1: as
+    they were): see `Stall.audit`.
     """
 
     made: Any
@@ -61,7 +63,14 @@ class Runner:
         self.close()
 
     def close(self) -> None:
+        """End it, and what it started: that may have left its group."""
+        self._signal("SIGSTOP")
+        self._signal("SIGKILL")
         self.session.close()
+
+    def _signal(self, name: str) -> None:
+        if hasattr(signal, name) and self.session.process.poll() is None:
+            send(self.session.process.pid, getattr(signal, name))
 
     def _timed(self, name: str, *given: Any) -> tuple[dict, float]:
         call = self.calls[name]
@@ -93,6 +102,7 @@ class Learners(Runner):
     def __init__(self, model: str, entry: Entry) -> None:
         super().__init__(model)
         self.entry, self.seconds, self.processor = entry, 0.0, 0.0
+        self.own = self._members()
         try:
             self._load()
             self.pause()
@@ -102,7 +112,9 @@ class Learners(Runner):
 
     def _load(self) -> None:
         try:
-            self.session.run(self.entry.source, self.entry.file, PATIENCE)
+            with time_limit(PATIENCE):
+                self.session.ask({"do": "run", "source": self.entry.source, "name": self.entry.file,
+                                  "file": str(Path(self.entry.folder, self.entry.file))})
             with time_limit(PATIENCE):
                 function = self.session.function(self.entry.role, "")
                 exits = self.session.function("EXITS", "")
@@ -115,7 +127,10 @@ class Learners(Runner):
             raise self.out(said["failed"])
 
     def out(self, why: str) -> Disqualified:
-        """The error to raise: the file's name and why."""
+        """The error to raise: the file's name and why, and what its process forbids where that was the cause."""
+        missing = re.search(r"No module named '(\w+)", why)
+        if (missing and self.entry.beside(missing[1])) or "Read-only file system" in why or "File too large" in why:
+            why += ". " + ALONE
         return Disqualified(f"{self.entry.file}: {why.replace(' of the cell', '')}")
 
     def run(self, prompt: list[int], count: int, limit: float) -> Run:
@@ -129,7 +144,7 @@ class Learners(Runner):
         except Disqualified:
             raise
         except CheckTimeout:
-            raise self.out(f"had no answer after {limit:.1f} seconds and was stopped: an endless loop?") from None
+            raise self.out(f"had no answer after {limit:.1f} seconds and was stopped: {TOO_SLOW}") from None
         except LearnerError as error:
             raise self.out(error.message.removeprefix("your code ")) from None
         except (LookupError, TypeError, ValueError, AttributeError):
@@ -147,9 +162,10 @@ class Learners(Runner):
         if name == "mine" and before and after:
             self.seconds += seconds
             self.processor += sum(after.values()) - sum(before.values())
-            if len(after) > len(before):
-                raise self.out("it started other processes; everyone has one")
         return answer, seconds
+
+    def _members(self) -> set[int]:
+        return set(family(self.session.process.pid) or ())
 
     def _one_processor(self) -> None:
         """Threads show in the processor time, whoever started them."""
@@ -157,13 +173,11 @@ class Learners(Runner):
             raise self.out(f"it used {self.processor / self.seconds:.1f} processors on average; everyone has one")
 
     def pause(self) -> None:
-        """Nothing of it runs from here on, no thread either, until its next turn."""
+        """Nothing of it runs from here on, no thread either, until its next turn; and it is one process still."""
         self._signal("SIGSTOP")
+        if self._members() - self.own:
+            raise self.out("it starts processes of its own; everyone has one")
 
     def resume(self) -> None:
+        """Its turn."""
         self._signal("SIGCONT")
-
-    def _signal(self, name: str) -> None:
-        if hasattr(signal, name) and hasattr(os, "killpg"):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.session.process.pid, getattr(signal, name))

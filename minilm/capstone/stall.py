@@ -20,12 +20,14 @@ POLICY, PROPOSER = ("begin", "score", "leaves"), ("start", "propose", "verify")
 
 
 class Stall:
-    """One model, and what runs on it. `seen` counts the tokens that its first layer was given."""
+    """One model, and what runs on it. `seen` counts the tokens that its first layer was given, `passes` how often its
+    last one ran."""
 
     def __init__(self, name: str) -> None:
         self.model, self.tokenizer = minilm.load(name)
         self.seen = self.passes = 0
         self.model.layers[0].register_forward_pre_hook(self._count)
+        self.model.layers[-1].register_forward_pre_hook(self._count_pass)
         self.weights = self._sums()
         self.course = Course(self.model, self.tokenizer, [0], 1)
         self.decode: Callable | None = None
@@ -33,7 +35,9 @@ class Stall:
 
     def _count(self, layer: torch.nn.Module, given: tuple) -> None:
         self.seen += given[0].shape[0] * given[0].shape[1]                                  # (B, T, d)
-        self.passes += 1
+
+    def _count_pass(self, layer: torch.nn.Module, given: tuple) -> None:
+        self.passes += 1                            # through all layers: a draft or an exit by a few of them is none
 
     def _sums(self) -> dict[str, float]:
         with torch.inference_mode():

@@ -14,7 +14,7 @@ import sys
 
 _NEWNS, _NEWUSER, _NEWPID, _NEWNET, _NEWIPC = 0x20000, 0x10000000, 0x20000000, 0x40000000, 0x08000000
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000  # the number is the same on every processor
-_PDEATHSIG, _CAPBSET_DROP, _NO_NEW_PRIVS, _DUMPABLE = 1, 24, 38, 4
+_PDEATHSIG, _CAPBSET_DROP, _NO_NEW_PRIVS, _DUMPABLE, _SUBREAPER = 1, 24, 38, 4, 36
 
 
 class _MountAttr(ctypes.Structure):
@@ -24,7 +24,8 @@ class _MountAttr(ctypes.Structure):
 def shut_in() -> dict[str, bool]:
     """Cut this process off; call it before threads start. Returns {"network", "files", "processes"}: what holds.
 
-    With a process namespace the caller is forked: the child goes on, the parent waits for it and ends as it ended.
+    On Linux the caller is forked: the child goes on, the parent waits for it and ends as it ended. Whatever the child
+    starts stays a descendant of that parent, also when the process between them ends.
     """
     held = {"network": False, "files": False, "processes": False}
     if not sys.platform.startswith("linux"):
@@ -35,9 +36,9 @@ def shut_in() -> dict[str, bool]:
         held.update(network=True, processes=True)
         _map_user(uid, gid)
         held["files"] = _read_only(libc)
-        _go_on_in_child(libc)
     elif libc.unshare(_NEWNET) == 0:  # root in a container without user namespaces
         held["network"] = True
+    _go_on_in_child(libc)
     _drop_rights(libc)
     return held
 
@@ -56,6 +57,7 @@ def _read_only(libc: ctypes.CDLL) -> bool:
 
 
 def _go_on_in_child(libc: ctypes.CDLL) -> None:
+    libc.prctl(_SUBREAPER, 1, 0, 0, 0)  # orphans come to this process, which no learner's code runs in
     child = os.fork()
     if child == 0:
         libc.prctl(_PDEATHSIG, signal.SIGKILL)

@@ -11,8 +11,8 @@ def decode(model, prompt, max_new_tokens):
 """
 
 
-def entry(source: str, role: str = "decode", name: str = "ann") -> Entry:
-    return Entry(name, "my_decoder.py", role, source)
+def entry(source: str, role: str = "decode", name: str = "ann", folder: str = "") -> Entry:
+    return Entry(name, "my_decoder.py", role, source, folder)
 
 
 def written(folder, source: str, name: str = "my_decoder.py"):
@@ -32,17 +32,20 @@ class Desk:
         self.runner: Runner | None = None
         self.spoilt = False
 
-    def take(self, source: str, role: str = "decode", *, spoils: bool = False) -> Learners:
+    def take(self, source: str, role: str = "decode", *, folder: str = "", spoils: bool = False) -> Learners:
         if self.runner is None or self.runner.session.broken or (self.spoilt and not spoils):
             self.close()
             self.runner = Runner(MODEL)
         self.spoilt = spoils
         mine = Learners.__new__(Learners)
-        mine.session, mine.calls, mine.entry = self.runner.session, self.runner.calls, entry(source, role)
+        mine.session, mine.calls = self.runner.session, self.runner.calls
+        mine.entry = entry(source, role, folder=folder)
         mine.seconds = mine.processor = 0.0
+        mine.own = mine._members()
         mine.resume()
         self.runner.session.run("EXITS = None; import torch; torch.set_num_threads(1)", "desk", 10)
         mine._load()
+        mine.pause()
         return mine
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ def model():
     ({1: 2}, "return a list of token ids"), ([1, 2.0, 3], "as token 1; tokens are ints"),
     ([1, True, 3], "as token 1; tokens are ints"), ([torch.tensor(1), 2, 3], "as token 0"), ([1, 2, [3]], "as token 2"),
     ([1, 2, 50], "token 50 at place 2; the vocabulary has 50"), ([1, -1, 2], "token -1 at place 1"),
-    ([1, 2], "2 tokens where 3 were asked for$"), ([], "0 tokens where 3"),
+    ([1, 2], "2 tokens where 3 were asked for; .*also past the end-of-text token$"), ([], "0 tokens where 3"),
     ([1, 2, 3, 4], "4 tokens where 3 .*the prompt is not part"),
 ])
 def test_what_is_no_answer_is_told_apart(made, message):

@@ -1,6 +1,7 @@
 """Learners' decoders in a process of their own: what fails, hangs or cheats is caught, named, and harms nobody."""
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from capstone_helpers import HONEST, MODEL, Desk, entry
@@ -10,6 +11,7 @@ from minilm.capstone import runners
 from minilm.capstone.contest import Row, _Race
 from minilm.capstone.entry import Disqualified
 from minilm.capstone.prompts import draw
+from minilm.capstone.watch import family
 from minilm.decoding import autoregressive
 
 COUNT = 8
@@ -53,6 +55,7 @@ def test_all_three_roles_say_what_the_model_says(desk, course, asked, role, sour
     run = judged(course, desk.take(source, role), prompt)
     assert run.made == autoregressive(course[0], prompt, COUNT).tokens
     assert run.seen >= len(prompt) + COUNT - 1 and 0 < run.seconds < 20
+    assert run.passes <= COUNT                                      # a draft of some layers would be no pass
     if role == "decode":
         assert (run.passes, run.seen) == (COUNT, len(prompt) + COUNT - 1)
 
@@ -88,7 +91,7 @@ def test_a_file_that_does_not_load_is_told_with_its_line(desk, role, source, mes
     ("return [1.5] * max_new_tokens", "as token 0; tokens are ints"),
     ("return [10**9] * max_new_tokens", "the vocabulary has"),
     ("return [object()] * max_new_tokens", "returned an? object as token 0"),
-    ("open('answers', 'w').write('x')", "OSError"),
+    ("open('answers', 'w').write('x')", "OSError.* A decoder is one file: .* nothing can be written$"),
 ])
 def test_what_goes_wrong_in_a_decoder_is_told_with_its_line(desk, course, asked, body, message):
     mine = desk.take("from minilm.decoding import autoregressive\ndef decode(model, prompt, max_new_tokens):\n"
@@ -102,6 +105,39 @@ def test_a_crash_in_a_learner_s_policy_is_the_learner_s_line_not_ours(desk, cour
               "    def leaves(self, score): return True\ndef policy(model): return Mine()\n")
     with pytest.raises(Disqualified, match=r"ZeroDivisionError.*line 3 \(`def score.*1 / 0`\)"):
         judged(course, desk.take(source, "policy"), next(asked))
+
+
+DATACLASS = """
+from dataclasses import dataclass, field
+from minilm.decoding import autoregressive
+
+@dataclass
+class Plan:
+    length: int = 4
+    seen: list[int] = field(default_factory=list)
+
+def decode(model, prompt, max_new_tokens):
+    assert Plan.__annotations__["length"] == {annotation} and __file__.endswith("my_decoder.py"), __file__
+    return autoregressive(model, prompt, max_new_tokens, **vars(Plan(1)) and {{}})
+"""
+
+
+@pytest.mark.parametrize("first, annotation", [("", "int"), ("from __future__ import annotations", "'int'")])
+def test_a_file_runs_as_python_would_run_it(desk, course, asked, first, annotation):
+    """Guards dataclasses, which look up their module, and annotations that are what the file says."""
+    assert judged(course, desk.take(first + DATACLASS.format(annotation=annotation)), next(asked)).made
+
+
+@pytest.mark.parametrize("where", ["load", "answer"])
+def test_a_module_beside_the_file_is_told_why_it_is_not_found(desk, course, asked, tmp_path, where):
+    (tmp_path / "my_helpers.py").write_text("x = 1")
+    line = "from my_helpers import x"
+    source = (f"{line}\ndef decode(m, p, n): ..." if where == "load" else f"def decode(m, p, n):\n    {line}\n")
+    with pytest.raises(Disqualified, match="No module named 'my_helpers', line .* A decoder is one file: nothing besi"):
+        judged(course, desk.take(source, folder=str(tmp_path)), next(asked))
+    with pytest.raises(Disqualified) as told:
+        judged(course, desk.take(source, folder=str(tmp_path / "elsewhere")), next(asked))
+    assert "one file" not in str(told.value)
 
 
 # ---- cheats ----
@@ -198,15 +234,48 @@ def test_threads_of_another_kind_show_in_the_processor_time(desk, course, asked,
         mine.run(next(asked), COUNT, 20.0)
 
 
+FORK = """
+import mmap, os
+from minilm.decoding import autoregressive
+
+rest = mmap.mmap(-1, 1)
+def helper(twice):
+    if os.fork() == 0:
+        os.setsid()
+        if twice and os.fork():
+            os._exit(0)
+        while True:
+            if rest[0]: time.sleep(0.001)
+"""
+
+
+def state_of(number: int) -> str:
+    """R, S, T (stopped), Z (ended, and nobody asked how) and so on."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "gone"
+
+
 @linux
-def test_other_processes_are_found(desk, course, asked):
-    """Guards helpers that are not stopped with the decoder: they would run while it is not its turn."""
-    source = ("import os, time\nfrom minilm.decoding import autoregressive\ndef decode(model, prompt, n):\n"
-              "    if os.fork() == 0:\n        os.setsid()\n        time.sleep(60)\n        os._exit(0)\n"
-              "    return autoregressive(model, prompt, n)\n")
-    mine = desk.take(source, spoils=True)
-    with pytest.raises(Disqualified, match="it started other processes; everyone has one"):
-        mine.run(next(asked), COUNT, 20.0)
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("when", ["load", "answer"])
+def test_processes_of_its_own_are_found_and_stand_still(desk, course, asked, when, twice):
+    """Guards helpers that left the group, or whose parent ended, and work while the others run, to slow them down."""
+    start = f"helper({twice})\n"
+    source = FORK + (start if when == "load" else "") + (
+        "def decode(model, prompt, n):\n    rest[0] = 1\n    " + (start if when == "answer" else "pass\n") +
+        "    made = autoregressive(model, prompt, n)\n    rest[0] = 0\n    return made\n")
+    source = "import time\n" + source
+    with pytest.raises(Disqualified, match="it starts processes of its own; everyone has one"):
+        desk.take(source, spoils=True).run(next(asked), COUNT, 20.0)
+    members = family(desk.runner.session.process.pid)
+    assert len(members) >= 3
+    time.sleep(0.1)
+    standing = {state_of(number) for number in members}
+    desk.close()
+    time.sleep(0.1)
+    assert standing <= {"T", "Z"} and {state_of(number) for number in members} <= {"gone", "Z"}
 
 
 def test_changed_weights_are_found_and_stay_the_learner_s_own(desk, course, asked):
@@ -232,7 +301,7 @@ def test_between_its_turns_a_decoder_stands_still(desk, course, asked):
 
 @pytest.mark.parametrize("body, message", [
     ("import time\n    while True:\n        try: time.sleep(9)\n        except BaseException: pass",
-     "had no answer after 0.3 seconds and was stopped: an endless loop"),
+     "had no answer after 0.3 seconds and was stopped: an endless loop, or far too slow.*ten times the baseline"),
     ("import os; os._exit(0)", "ended the process"),
 ])
 def test_what_hangs_or_ends_its_process_is_stopped(desk, course, asked, body, message):
