@@ -25,6 +25,10 @@ def in_numbers(batch, tokens, context, model, machine):
     return max(read - kv, flops) + kv + model["launches"] * machine["launch"], "weights"
 
 
+def context_and_tokens(batch, tokens, context, model, machine):
+    return RIGHT_1(batch, tokens, context + tokens, model, machine)
+
+
 def only_seconds(batch, tokens, context, model, machine):
     return 1.0
 
@@ -128,6 +132,31 @@ class AllTogether(Descent):
         return torch.full_like(going, bool(going.any()))
 
 
+class OnlyAll(Descent):
+    def who(self, leaves):
+        going = super().who(leaves)
+        return torch.full_like(going, bool(going.all()))
+
+
+class AsksInVain(Descent):
+    def who(self, leaves):
+        return super().who(leaves) & (self.number == self.last)
+
+
+class PlacesToLeaves(Descent):
+    def who(self, leaves):
+        return super().who(lambda number, x, rows: leaves(number, x, torch.arange(len(rows))))
+
+
+class PlacesToLayers(Descent):
+    def __call__(self, x, layers, leaves):
+        return super().__call__(x, [lambda x, rows, f=f: f(x, torch.arange(len(rows))) for f in layers], leaves)
+
+
+class PlacesToBoth(PlacesToLayers, PlacesToLeaves):
+    pass
+
+
 class TheOthers(Descent):
     def who(self, leaves):
         return super().who(leaves) if self.number == self.last else ~super().who(leaves)
@@ -168,6 +197,16 @@ def not_kept(x, layers, leaves):
 
 def one_thing(x, layers, leaves):
     return Descent()(x, layers, leaves)[0]
+
+
+def depths_as_list(x, layers, leaves):
+    states, depth = Descent()(x, layers, leaves)
+    return states, depth.tolist()
+
+
+def depths_as_float(x, layers, leaves):
+    states, depth = Descent()(x, layers, leaves)
+    return states, depth.float()
 
 
 def fresh(kind):
@@ -250,6 +289,7 @@ MUTANTS = {
         Mutant("one context", step(lambda w, k, f, l, b, t: max(w, f) + k / b + l), "keys and values of its own"),
         Mutant("context for each token", step(lambda w, k, f, l, b, t: max(w, f) + k * t + l),
                "read once for all of its new tokens"),
+        Mutant("context + tokens", context_and_tokens, "and not context + tokens"),
         Mutant("no keys and values", step(lambda w, k, f, l, b, t: max(w, f) + l), "read, too, besides the weights"),
         Mutant("numbers, not bytes", in_numbers, "multiply by model['bytes']"),
         Mutant("half the products", step(lambda w, k, f, l, b, t: max(w, f / 2) + k + l), "2 FLOP"),
@@ -293,7 +333,14 @@ MUTANTS = {
         Mutant("states of the whole model", not_kept, "keeps the state with which it left"),
         Mutant("runs for nobody", fresh(GoesOn), "your loop goes on to layer"),
         Mutant("asks at the end", fresh(AsksAtTheEnd), "a vocabulary product for nothing"),
-        Mutant("states only", one_thing, "return 2 things: states, layers"),
+        Mutant("states only", one_thing, "return 2 things: states, depth"),
+        Mutant("a layer gets places", fresh(PlacesToLayers), "given to a layer are numbers of the batch"),
+        Mutant("leaves gets places", fresh(PlacesToLeaves), "given to leaves are numbers of the batch"),
+        Mutant("both get places", fresh(PlacesToBoth), "given to layers and to leaves are numbers of the batch"),
+        Mutant("only when all want to", fresh(OnlyAll), "until all who are there want to leave at once"),
+        Mutant("asks for nothing", fresh(AsksInVain), "those whom it names leave at once"),
+        Mutant("a list of depths", depths_as_list, "depth: your function returns a list"),
+        Mutant("depths as float", depths_as_float, "depth: your answer has dtype float32"),
     ],
     "12.4": [
         Mutant("confidence alone", budget(list, goodput), "multiply the confidences along the text"),

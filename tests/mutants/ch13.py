@@ -208,7 +208,7 @@ MUTANTS = {
         Mutant("not rounded", but(share=lambda texts, copies: texts / copies), "no broken number of texts"),
         Mutant("to the nearest", but(share=lambda texts, copies: round(texts / copies)), "not to the nearest"),
         Mutant("always one more", but(share=lambda texts, copies: texts // copies + 1), "do not add 1"),
-        Mutant("seconds first", least_pair, "yours has the two the wrong way round"),
+        Mutant("seconds first", least_pair, "the wrong way round: return (ranks, seconds)"),
         Mutant("texts for all", but(undealt=True), "yours gives all of them to each"),
         Mutant("any size", but(memory=False), "what does not fit into a GPU's memory"),
         Mutant("most ranks", but(most=True), "the largest number of ranks that fits"),

@@ -60,6 +60,9 @@ WRONG_1 = {
     "the weights are read once a pass, for all of its tokens": _but_1(weights=lambda batch, tokens: tokens),
     "each row has keys and values of its own: batch · context of them are read": _but_1(kv=lambda batch, tokens: 1),
     "a row's keys and values are read once for all of its new tokens": _but_1(kv=lambda batch, tokens: batch * tokens),
+    "KV is what the cache holds, `context` tokens of each row, and not context + tokens: the new tokens' keys and "
+    "values are made in this pass, not read": lambda batch, tokens, context, *of: _step(
+        batch, tokens, context + tokens, *of),
     "keys and values are read, too, besides the weights": _but_1(kv=lambda batch, tokens: 0),
     "memory gives bytes a second, not numbers: multiply by model['bytes']": _but_1(width=lambda size: (1, 1)),
     "keys and values are of model['bytes'] bytes each, like the weights": _but_1(width=lambda size: (size, 1)),

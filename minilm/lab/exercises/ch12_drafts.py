@@ -1,6 +1,7 @@
 """Exercise 12.2: what drafts bring to a batch."""
 
 from minilm.lab.exercise import Exercise, agree
+from minilm.lab.exercises.ch12_shared import shown_as
 
 ex2 = Exercise(
     "12.2",
@@ -85,26 +86,16 @@ WRONG_2 = {
 }
 
 
-def _flat(batch, tokens):
-    """A pass that takes the same whatever it reads: what Leviathan's formula is for."""
-    return 1.0
+def _seconds(formula):
+    """What a pass takes, from the very text that a message shows."""
+    return shown_as(f"lambda batch, tokens: {formula}", eval(f"lambda batch, tokens: {formula}"))
 
 
-def _little(batch, tokens):
-    return 0.08 + 0.02 * tokens
-
-
-def _target(batch, tokens):
-    """Weights, contexts, products."""
-    return max(4.0 + 0.25 * batch, 0.5 * batch * tokens)
-
-
-def _draft(batch, tokens):
-    return max(0.5 + 0.05 * batch, 0.04 * batch * tokens)
-
-
-def _steep(batch, tokens):
-    return 1.0 + 0.5 * batch * tokens + 0.25 * batch
+_flat = _seconds("1.0")                                 # whatever it reads: what Leviathan's formula is for
+_little = _seconds("0.08 + 0.02 * tokens")
+_target = _seconds("max(4 + 0.25 * batch, 0.5 * batch * tokens)")       # weights and contexts, or products
+_draft = _seconds("max(0.5 + 0.05 * batch, 0.04 * batch * tokens)")
+_steep = _seconds("1 + 0.5 * batch * tokens + 0.25 * batch")
 
 
 @ex2.check("one text", mistake="Leviathan's formula: tokens of a round over γ draft passes and one of the target")

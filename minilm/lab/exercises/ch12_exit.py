@@ -4,14 +4,16 @@ import torch
 
 from minilm.lab.exercise import Exercise, agree
 from minilm.lab.exercises.ch05_shared import Part
+from minilm.lab.exercises.ch12_shared import shown_as
 from minilm.lab.expect import Failed
-from minilm.lab.values import show
+from minilm.lab.values import difference, show
 
 ex3 = Exercise(
     "12.3",
     "Rows that leave the batch",
     answer="descend(x, layers, leaves)",
-    task="(states[B, d] with which each row left, layers[B] that each ran); a layer is given only the rows still there",
+    task="(states[B, d] with which each row left, depth[B], the layers that each ran); a layer is given only the "
+         "rows still there",
     hints=(
         "Keep two things side by side: the states of those who are still there, and which rows of the batch they are. "
         "When some leave, where do their states go, and what becomes of the two?",
@@ -24,7 +26,7 @@ ex3 = Exercise(
     ),
     points=2,
 )
-NAMES = ("states", "layers")
+NAMES = ("states", "depth")
 
 
 def descend(x, layers, leaves):
@@ -34,7 +36,7 @@ def descend(x, layers, leaves):
 
 def _descend(x, layers, leaves, *, place=lambda rows, going: rows[going], keep=lambda x, going: x[~going],
              stay=lambda rows, going: rows[~going], asked=lambda n, L: n < L, depth=lambda n: n, begin=None, log=None,
-             state=lambda x, before: x, anyone=False, turn=lambda going: going):
+             state=lambda x, before: x, together=None, turn=lambda going: going):
     """The answer, each of its steps open to change."""
     B, rows = len(x), torch.arange(len(x))
     states, depths = torch.zeros_like(x) if begin is None else begin(x), torch.zeros(B, dtype=torch.long)
@@ -43,8 +45,8 @@ def _descend(x, layers, leaves, *, place=lambda rows, going: rows[going], keep=l
         if log is not None:
             log.append(rows.tolist())
         going = turn(leaves(number, x, rows)) if asked(number, len(layers)) else torch.ones(len(rows), dtype=torch.bool)
-        if anyone:
-            going = going.any().expand(len(rows))
+        if together:
+            going = together(going).expand(len(rows))
         if number == len(layers):
             going = torch.ones(len(rows), dtype=torch.bool)
         spots = place(rows, going)
@@ -71,7 +73,8 @@ def _going(rows, going):
 WRONG = {
     "those who stay keep their numbers in the batch: rows = rows[~going], beside x = x[~going]": _but(
         stay=lambda rows, going: rows[: int((~going).sum())]),
-    "nobody leaves in your loop: ask leaves after each layer but the last": lambda x, layers, leaves: descend(
+    "nobody leaves in your loop before the last layer: ask leaves after each of the others, and those whom it names "
+    "leave at once": lambda x, layers, leaves: descend(
         x, layers, lambda number, some, rows: torch.zeros(len(rows), dtype=torch.bool)),
     "a row's number stays its own: after some have left, going counts within those who are there; write at rows[going]":
         _but(place=_going),
@@ -82,13 +85,28 @@ WRONG = {
     "depths count layers run, from 1": _but(depth=lambda n: n - 1),
     "the number of a layer is counted from 1: leaves(1, ...) after the first": lambda x, layers, leaves: descend(
         x, layers, lambda number, some, rows: leaves(number - 1, some, rows)),
-    "each row leaves on its own; yours sends all away as soon as one leaves": _but(anyone=True),
+    "each row leaves on its own; yours sends all away as soon as one leaves": _but(together=torch.any),
+    "each row leaves on its own; yours waits until all who are there want to leave at once": _but(together=torch.all),
+    "`rows` given to a layer are numbers of the batch, which say whose keys and values to use: give it your rows, not "
+    "0, 1, 2, ... of those who are still there": lambda x, layers, leaves: descend(
+        x, [_renumbered(layer) for layer in layers], leaves),
+    "`rows` given to leaves are numbers of the batch, as a layer's are: give it your rows, not 0, 1, 2, ... of those "
+    "who are still there": lambda x, layers, leaves: descend(x, layers, lambda number, some, rows: leaves(
+        number, some, torch.arange(len(rows)))),
+    "`rows` given to layers and to leaves are numbers of the batch: give them your rows, not 0, 1, 2, ... of those who "
+    "are still there": lambda x, layers, leaves: descend(
+        x, [_renumbered(layer) for layer in layers], lambda number, some, rows: leaves(
+            number, some, torch.arange(len(rows)))),
     "leaves says who *leaves*; yours keeps those": _but(turn=lambda going: ~going),
     "whoever comes through the last layer leaves there, with its state": _but(
         begin=lambda x: x.clone(), place=lambda rows, going: rows[going][:0] if bool(going.all()) else rows[going]),
     "a row that left keeps the state with which it left: nothing may run over it": lambda x, layers, leaves: (
         _whole(x, layers), descend(x, layers, leaves)[1]),
 }
+
+
+def _renumbered(layer):
+    return lambda x, rows: layer(x, torch.arange(len(x)))
 
 
 def _whole(x, layers):
@@ -104,14 +122,15 @@ def layers_of(count, log=None):
             if log is not None:
                 log.append((len(x), rows.tolist() if isinstance(rows, torch.Tensor) else list(rows)))
             return x * 2 + number + 10 * rows[:, None]
-        return run
+        return shown_as(f"2*x + {number} + 10*rows[:, None]", run)
     return [layer(number) for number in range(1, count + 1)]
 
 
 def leaving(depths):
     """Row i leaves after depths[i] layers."""
     at = torch.tensor(depths)
-    return lambda number, x, rows: at[rows] == number
+    return shown_as(f"lambda number, x, rows: torch.tensor({depths})[rows] == number",
+                    lambda number, x, rows: at[rows] == number)
 
 
 def case(depths, count):
@@ -127,14 +146,14 @@ def _(answer):
 
 @ex3.check("rows leave at different layers", mistake="states and depths go to the rows' own places in the batch")
 def _(answer):
-    agree(_tuple(answer), descend, [case([1, 2], 2), case([2, 1], 2), case([3, 1, 2], 3), case([2, 1, 9, 1], 4),
-                                    case([9, 2, 3, 1, 3, 9, 2], 5)], wrong=WRONG)
+    agree(_tuple(answer), descend, [case([1, 2], 2), case([2, 1], 2), case([2, 2], 3), case([3, 1, 2], 3),
+                                    case([2, 1, 9, 1], 4), case([9, 2, 3, 1, 3, 9, 2], 5)], wrong=WRONG)
 
 
 @ex3.check("by the state, not by a plan", mistake="leaves is asked about those who are still there, with their states")
 def _(answer):
-    def sure(number, x, rows):
-        return x[:, 0] % 3 == number % 3
+    sure = shown_as("lambda number, x, rows: x[:, 0] % 3 == number % 3",
+                    lambda number, x, rows: x[:, 0] % 3 == number % 3)
     agree(_tuple(answer), descend, [(case([1] * rows, 4)[0], layers_of(4), sure) for rows in (2, 5, 9)], wrong=WRONG)
 
 
@@ -163,7 +182,7 @@ def _(answer):
         def noted(number, some, rows, asked=asked, leaves=leaves):
             asked.append(number)
             return leaves(number, some, rows)
-        Part(answer, NAMES, 0)(x, layers_of(count, log), noted)
+        Part(answer, NAMES, 0)(x, layers_of(count, log), shown_as(leaves.__name__, noted))
         if len(log) > max(depths):
             raise Failed(f"all rows have left after layer {max(depths)}, but your loop goes on to layer {len(log)}")
         if len(asked) > max(depths):
@@ -179,16 +198,22 @@ def _(answer):
     def never(number, some, rows):
         asked.append(number)
         return torch.zeros(len(rows), dtype=torch.bool)
+    shown_as("lambda number, x, rows: torch.zeros(len(rows), dtype=torch.bool)", never)
     agree(_tuple(answer), descend, [(x, layers, never)], wrong=WRONG)
     if 3 in asked:
         raise Failed("leaves is asked after the last layer, too: a vocabulary product for nothing")
 
 
 def _tuple(answer):
-    """The answer, with a plain word where it does not return two things."""
-    def both(*given):
-        once = answer(*given)
-        return tuple(Part(lambda: once, NAMES, index)() for index in (0, 1))
+    """The answer, with a plain word where it does not return two things, or something of another kind as one."""
+    def both(x, layers, leaves):
+        once = answer(x, layers, leaves)
+        pair = tuple(Part(lambda: once, NAMES, index)() for index in (0, 1))
+        kinds = torch.zeros_like(x), torch.zeros(len(x), dtype=torch.long)
+        for name, got, like in zip(NAMES, pair, kinds, strict=True):
+            if reason := difference(got, like):
+                raise Failed(f"{name}: {reason}", [("got", show(got))])
+        return pair
     return _Shown(answer, both)
 
 

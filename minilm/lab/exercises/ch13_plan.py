@@ -80,7 +80,7 @@ WRONG = {
     "keys and values are cut with their heads: a rank reads an n-th of them, too": _but(
         size=lambda weights, kv, n: weights / n + kv),
     "keys and values must be held and read, too": _but(size=lambda weights, kv, n: weights / n),
-    "(seconds, ranks): yours has the two the wrong way round; return the ranks first": _swapped,
+    "your two are the wrong way round: return (ranks, seconds)": _swapped,
     "a text goes to one copy whole, so a copy has no broken number of texts: yours has texts / copies of them; round "
     "up, for the fullest copy sets the pace": _but(share=lambda texts, copies: texts / copies),
     "the fullest copy sets the pace: texts are dealt to copies, rounded up": _but(
