@@ -83,6 +83,50 @@ def test_each_prompt_begins_with_another_runner():
     assert all(sorted(log[i : i + 4]) == sorted([BASELINE, "a", "b", "ann"]) for i in range(0, 16, 4))
 
 
+class Stopped(Fake):
+    """Both ends of the pipe as context managers; the learner's is disqualified in its third answer after the first."""
+
+    def __init__(self, model, given=None):
+        super().__init__([], "ann")
+        self.given, self.turns = given, 0
+
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def overhead(self, prompt, count): return 0.001
+    def out(self, why): return Disqualified(why)
+
+    def run(self, prompt, count, limit):
+        self.turns += 1
+        if self.turns > len(KINDS) + 2:
+            raise Disqualified("my_decoder.py: caught")
+        return Run([1] * count, 0.5, 999, 1)
+
+
+def test_who_is_disqualified_late_leaves_the_table(tmp_path, capsys, board, monkeypatch):
+    """Guards a last table that has a cheat in the first place, and an error that hangs at its last line."""
+    monkeypatch.setattr("minilm.capstone.contest.Runner", Stopped)
+    monkeypatch.setattr("minilm.capstone.contest.Learners", Stopped)
+    status, out, err = raced(capsys, written(tmp_path, HONEST), "--rounds", "1", "--only", "prompt lookup")
+    assert status == 2 and err == "minilm: my_decoder.py: caught\n" and out.endswith("\n")
+    (last,) = [line for line in out.splitlines() if "(yours)" in line]
+    assert last.split()[0] == "my_decoder" and last.split()[-1] == "out"
+    assert leaderboard.read() == []
+
+
+def test_a_name_that_there_isn_t_is_told_before_the_race_is_announced(tmp_path, capsys, board):
+    status, out, err = raced(capsys, written(tmp_path, HONEST), "--only", "snail")
+    assert (status, out) == (2, "") and "no contestant named 'snail'" in err
+
+
+def test_a_notebook_shows_one_line():
+    from IPython.core.interactiveshell import InteractiveShell
+    shown = []
+    shell = InteractiveShell()
+    shell._showtraceback = lambda etype, value, lines: shown.extend(lines)
+    shell.run_cell("from minilm.capstone.entry import Disqualified\nraise Disqualified('my_decoder.py: caught')")
+    assert shown == ["Disqualified: my_decoder.py: caught"]
+
+
 @pytest.fixture
 def board(tmp_path, monkeypatch):
     monkeypatch.setenv("MINILM_LEADERBOARD", str(tmp_path / "board.json"))

@@ -45,6 +45,7 @@ def test_the_command_shows_it(capsys):
     assert main(["race", "--leaderboard"]) == 0
     said = capsys.readouterr().out
     assert "1. ann   1.50×  (open 1.20×  edit 2.00×  python 1.40×)" in said and "a processor, 2 cores" in said
+    assert f"kept in {leaderboard.path()}: delete the file to begin anew" in said
     assert "loss up to 0.05" in said and "beside draft model 1.80×" in said
 
 
