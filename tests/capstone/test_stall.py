@@ -48,8 +48,7 @@ def judged(course, mine, prompt, limit=20.0):
     ("policy", "from minilm.decoding import Entropy\ndef policy(model):\n    return Entropy(0.0)"),
     ("policy", "from minilm.decoding import Entropy\nEXITS = [2]\ndef policy(model):\n    return Entropy(0.0)"),
     ("proposer", "from minilm.decoding.proposers import PromptLookup\ndef proposer(model): return PromptLookup(4)"),
-    ("proposer", "from minilm.decoding.proposers.self_speculative import SelfSpeculation as Own\n"
-                 "def proposer(model): return Own(1, 3)"),
+    ("proposer", "from minilm.decoding.proposers import SelfSpeculative as S\ndef proposer(model): return S(1, 3)"),
 ])
 def test_all_three_roles_say_what_the_model_says(desk, course, asked, role, source):
     """A decoder, an exit policy that never leaves, a proposer: counted here as in the package."""
