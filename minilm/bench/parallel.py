@@ -1,9 +1,11 @@
 """A decode step whole and cut over ranks, and what an all-reduce costs: on this CPU by gloo, or on GPUs by NCCL.
 
-Three models take turns in every round: the whole one on one rank while the others wait; one rank's share alone, that
-is, a model of a rank's shape with nothing exchanged: the best that cutting could ever give; and the cut one. On a CPU
-the ranks share one memory, so nothing is won there; the exchange can be seen all the same. Where there are fewer GPUs
-than ranks the cut model is left out, and the result says so.
+Models take turns in every round: the whole one on one rank while the others wait; one rank's share alone, that is, a
+model of a rank's shape with nothing exchanged: the best that cutting could ever give; and the cut one. On a CPU the
+ranks share one memory, so nothing is won there; the exchange can be seen all the same. There one more takes its turn:
+the share as DTensors that have nobody to talk to, whose time above the plain share is what DTensor's Python takes
+around every operation (in a CUDA graph no Python runs). Where there are fewer GPUs than ranks the cut model is left
+out, and the result says so.
 """
 import copy
 import statistics
@@ -25,6 +27,7 @@ SHAPES = {"8b": GPTConfig(128_256, 32, 4096, 32, 8, 128, 14_336, max_positions=8
                           tie_embeddings=False)}
 REPEATS = {"cpu": 8, "cuda": 50}            # steps that one sample is the mean of
 WHOLE, SHARE, CUT = "whole, one rank", "a rank's share, no exchange", "cut"
+ALONE = "that share as DTensors"
 
 
 def measure(name: str | None = None, *, ranks: int = 2, rounds: int = 7, device: str = "cpu",
@@ -59,6 +62,9 @@ def timings(mesh, name: str, of: int, rounds: int, *, batches: Sequence[int], co
     device = torch.device(mesh.device_type, mesh.get_rank())
     whole = _model(name, device)
     models = {WHOLE: whole, SHARE: _share(whole, of)}
+    if device.type == "cpu" and of > 1:
+        own = dist.init_device_mesh("cpu", (mesh.size(), 1), mesh_dim_names=("ranks", "alone"))["alone"]
+        models[ALONE] = parallel.shard(_share(whole, of), own)
     if mesh.size() == of:
         models[CUT] = parallel.shard(copy.deepcopy(whole), mesh)
     rows, seconds = [], {}
@@ -73,7 +79,7 @@ def timings(mesh, name: str, of: int, rounds: int, *, batches: Sequence[int], co
             for kind in _turned(list(models), number):
                 dist.barrier()
                 if kind in steps:
-                    _threads(device, threads, mesh.size() if kind == CUT else of if kind == SHARE else 1)
+                    _threads(device, threads, mesh.size() if kind == CUT else 1 if kind == WHOLE else of)
                     seconds[kind].append(_seconds(steps[kind], device))
         rows += [{"kind": kind, "batch": batch, "seconds_per_step": taken} for kind, taken in seconds.items()]
     off = None

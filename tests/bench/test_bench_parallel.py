@@ -5,11 +5,14 @@ from minilm.bench import parallel
 
 
 def test_two_ranks_on_a_cpu():
-    """Whole, share and cut on the clock; logits agree; the share is half, and less than what a rank really holds."""
+    """Whole, share, share as DTensors and cut on the clock; logits agree; the share is half, less than a rank holds."""
     found = parallel.measure("minilm-1m", rounds=1, batches=(2,), context=8)
     assert [(row["kind"], row["batch"], len(row["seconds_per_step"])) for row in found["rows"]] == [
-        (parallel.WHOLE, 2, 1), (parallel.SHARE, 2, 1), (parallel.CUT, 2, 1)]
+        (parallel.WHOLE, 2, 1), (parallel.SHARE, 2, 1), (parallel.ALONE, 2, 1), (parallel.CUT, 2, 1)]
     held = found["held"]
+    c = parallel._config("minilm-1m")
+    tied = 4 * c.vocab_size // 2 * c.width                          # where cut, the tied embedding has parted
+    assert held[parallel.ALONE] == held[parallel.SHARE] + tied
     assert held[parallel.SHARE] * 2 > held[parallel.WHOLE] - 10**5 and held[parallel.SHARE] < held[parallel.CUT]
     assert found["accuracy"]["logits_off_by"] < 1e-3 < found["accuracy"]["logits_spread"]
     assert [row["bytes"] for row in found["all_reduce"]][0] == 4
