@@ -1,8 +1,9 @@
 """When to cut a model over GPUs, when to run copies of it: a cost model of bytes, operations and exchanges.
 
 A decode step on one of `ranks` GPUs reads its share of weights, keys and values, multiplies its share, and waits for
-two all-reduces a layer. Nothing overlaps with an exchange, and nothing else is counted: no launches, no scheduler. So
-the model says what cutting can bring at best, and where it cannot bring anything.
+two all-reduces a layer and for one all-gather of the logits. Nothing overlaps with an exchange, and nothing else is
+counted: no launches, no scheduler. So the model says what cutting can bring at best, and where it cannot bring
+anything.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,12 +55,21 @@ def all_reduce_seconds(ranks: int, num_bytes: float, machine: Machine) -> float:
     return machine.latency + 2 * (ranks - 1) / ranks * num_bytes / machine.link
 
 
+def all_gather_seconds(ranks: int, num_bytes: float, machine: Machine) -> float:
+    """One all-gather of `num_bytes` in all: each rank sends and receives (n − 1)/n of them (ring), after a latency,
+    taken to be that of a small all-reduce. 0 for one rank."""
+    if ranks == 1:
+        return 0.0
+    return machine.latency + (ranks - 1) / ranks * num_bytes / machine.link
+
+
 def decode_step(config: GPTConfig, batch: int, context: int, ranks: int, machine: Machine) -> Step:
     """A step that gives each of `batch` texts of `context` tokens one more, with the model cut over `ranks` GPUs."""
     whole = forward_pass(config, 1, context, batch=batch, bytes_per_number=NUMBER)
     kv = batch * kv_bytes_per_token(config, NUMBER) * context / ranks / machine.read
     matrices = max(weight_bytes(config, NUMBER) / ranks / machine.read, whole.flops / ranks / machine.rate - kv)
-    exchange = 2 * config.num_layers * all_reduce_seconds(ranks, batch * config.width * NUMBER, machine)
+    exchange = (2 * config.num_layers * all_reduce_seconds(ranks, batch * config.width * NUMBER, machine)
+                + all_gather_seconds(ranks, batch * config.vocab_size * NUMBER, machine))
     return Step(matrices, kv, exchange)
 
 

@@ -39,9 +39,10 @@ def shard(model: GPT, mesh: DeviceMesh) -> GPT:
     """Cut `model` over the ranks of `mesh` (one-dimensional); the model itself, changed, and with this rank's shape.
 
     Every rank calls it on the same weights, on its own device, and from then on runs the same passes on the same ids:
-    all get the same logits. `model.config` now counts this rank's heads, so that `KVCache` and `serving.Engine` hold
-    only those. Save a checkpoint before, not after: the rows have been dealt. Kernels that run whole layers in one
-    launch leave a cut model alone, since its ranks must speak in between.
+    all get the same logits. So every rank has loaded the model in full before, and must have room for that: where ranks
+    share one memory, for as many copies. `model.config` now counts this rank's heads, so that `KVCache` and
+    `serving.Engine` hold only those. Save a checkpoint before, not after: the rows have been dealt. Kernels that run
+    whole layers in one launch leave a cut model alone, since its ranks must speak in between.
     Raises ValueError when a dimension does not divide by the ranks, or the model is cut already.
     """
     if not isinstance(model, GPT):

@@ -67,6 +67,8 @@ def compare(mesh, name: str, prompt: str, new_tokens: int = 16, dtype: str = "fl
 
 def die(mesh, victim: int) -> None:
     """One rank kills itself while the others wait for its summand: shows what `parallel.run` makes of it."""
+    if victim not in range(mesh.size()):
+        raise ValueError(f"victim is a rank from 0 to {mesh.size() - 1}; it is {victim!r}")
     if mesh.get_rank() == victim:
         os.kill(os.getpid(), signal.SIGKILL)
     dist.all_reduce(torch.ones(1))

@@ -7,6 +7,7 @@ from minilm.bench.split_cost import (
     LLAMA_70B,
     PCIE,
     Machine,
+    all_gather_seconds,
     all_reduce_seconds,
     decode_step,
     fastest,
@@ -24,12 +25,21 @@ def test_all_reduce_by_hand():
     assert all_reduce_seconds(4, 1e9, ROUND) == pytest.approx(1 + 1.5)
 
 
+def test_all_gather_by_hand():
+    """(n − 1)/n of all bytes, after the latency: a rank gets what it has not; one rank is alone."""
+    assert all_gather_seconds(1, 1e9, ROUND) == 0
+    assert all_gather_seconds(2, 1e9, ROUND) == pytest.approx(1 + 0.5)
+    assert all_gather_seconds(4, 1e9, ROUND) == pytest.approx(1 + 0.75)
+
+
 def test_a_step_by_hand():
-    """8B: 15.009 GB of weights without the embedding, 131,072 bytes a token; 64 all-reduces of 8,192 bytes a text."""
+    """8B: 15.009 GB of weights without the embedding, 131,072 bytes a token; 64 all-reduces of 8,192 bytes a text, and
+    an all-gather of its 128,256 logits."""
     step = decode_step(LLAMA_8B, 3, 1000, 2, ROUND)
     assert step.weights == pytest.approx(15_009_316_864 / 2 / 1e12)
     assert step.kv == pytest.approx(3 * 1000 * 131_072 / 2 / 1e12)
-    assert step.exchange == pytest.approx(64 * (1 + 3 * 8192 / 1e9))
+    assert step.exchange == pytest.approx(64 * (1 + 3 * 8192 / 1e9) + 1 + 0.5 * 3 * 128_256 * 2 / 1e9)
+    assert decode_step(LLAMA_8B, 3, 1000, 1, ROUND).exchange == 0
     assert step.seconds == step.weights + step.kv + step.exchange
 
 

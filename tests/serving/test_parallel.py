@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minilm.model import GPT, GPTConfig
-from minilm.serving import parallel
+from minilm.serving import parallel, parallel_check
 from minilm.serving.parallel import RankError, check_divides, deal, run
 
 CASES = [(name, dtype) for name in ("grouped", "all extras") for dtype in (torch.float32, torch.float64)]
@@ -170,6 +170,15 @@ def test_a_rank_that_hangs_is_named(ranks, limits, message):
         run(rank_work.sleep, ranks, **limits)
     assert caught.value.rank == ranks - 1
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("victim", [2, -1, "one"])
+def test_a_victim_that_is_no_rank(victim):
+    """Or nobody would die, and the run would end as if all were well."""
+    class Mesh:
+        size, get_rank = staticmethod(lambda: 2), staticmethod(lambda: 0)
+    with pytest.raises(ValueError, match=f"victim is a rank from 0 to 1; it is {victim!r}"):
+        parallel_check.die(Mesh, victim)
 
 
 def test_a_process_that_goes_without_a_word():
