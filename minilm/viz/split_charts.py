@@ -6,7 +6,7 @@ from minilm.model import GPTConfig
 from minilm.viz import html, theme
 from minilm.viz.picture import Chart
 
-PARTS = (("weights", theme.BLUE), ("keys and values", theme.ORANGE), ("all-reduces", theme.VERMILLION))
+PARTS = (("weights", theme.BLUE), ("keys and values", theme.ORANGE), ("exchanges", theme.VERMILLION))
 
 
 def step_chart(config: GPTConfig, machines: Mapping[str, Machine], *, texts: int = 1, context: int = 2048,
