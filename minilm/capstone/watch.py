@@ -1,9 +1,11 @@
 """What a process and all that it started do, seen from outside (Linux): how many they are, and their processor time."""
 import contextlib
 import os
+import signal
+import time
 from pathlib import Path
 
-STEPS = 20      # of a chase after processes that start others meanwhile; 64 is the most that there can be
+PATIENCE = 2.0  # seconds of a chase after processes that start others meanwhile
 
 
 def family(pid: int) -> dict[int, float] | None:
@@ -32,19 +34,31 @@ def family(pid: int) -> dict[int, float] | None:
 def send(pid: int, signal_number: int) -> None:
     """Send a signal to a process and every descendant, until no new one turns up; elsewhere than on Linux to its group.
 
-    A process that left the group, or whose parent has ended, is reached all the same.
+    A process that left the group, or whose parent has ended, is reached all the same. One that gets SIGSTOP in the
+    middle of a fork stops only after it: so the last look for new ones comes when all that are known stand still.
     """
     told: set[int] = set()
-    for _ in range(STEPS):
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        settled = signal_number != getattr(signal, "SIGSTOP", None) or all(map(_stands, told))
         members = family(pid)
         if members is None:
             if hasattr(os, "killpg"):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal_number)
             return
-        if told.issuperset(members):
+        if settled and told.issuperset(members):
             return
         for member in sorted(members.keys() - told):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(member, signal_number)
         told |= members.keys()
+        time.sleep(0.001)
+
+
+def _stands(number: int) -> bool:
+    """Whether the process is stopped, or ended."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in "TtZX"
+    except (OSError, UnicodeDecodeError, IndexError):
+        return True

@@ -92,7 +92,8 @@ def test_a_file_that_does_not_load_is_told_with_its_line(desk, role, source, mes
     ("return [1.5] * max_new_tokens", "as token 0; tokens are ints"),
     ("return [10**9] * max_new_tokens", "the vocabulary has"),
     ("return [object()] * max_new_tokens", "returned an? object as token 0"),
-    ("open('answers', 'w').write('x')", "OSError.* A decoder is one file: .* nothing can be written$"),
+    ("from pathlib import Path; Path('answers').write_text('x')",
+     "OSError.* A decoder is one file: .* nothing can be written$"),
 ])
 def test_what_goes_wrong_in_a_decoder_is_told_with_its_line(desk, course, asked, body, message):
     mine = desk.take("from minilm.decoding import autoregressive\ndef decode(model, prompt, max_new_tokens):\n"
@@ -230,7 +231,7 @@ def test_threads_of_another_kind_show_in_the_processor_time(desk, course, asked,
     assert judged(course, mine, next(asked)).made                   # not told before it has worked for a second
     assert mine.processor > 0.1
     monkeypatch.setattr(runners, "LEAST", 0.0)
-    monkeypatch.setattr(runners, "SHARE", 0.9 * mine.processor / mine.seconds)      # the machine may be busy: any share
+    monkeypatch.setattr(runners, "SHARE", 0.5 * mine.processor / mine.seconds)      # the machine may be busy: any share
     with pytest.raises(Disqualified, match="processors on average; everyone has one"):
         mine.run(next(asked), COUNT, 20.0)
 
@@ -258,6 +259,16 @@ def state_of(number: int) -> str:
         return "gone"
 
 
+def settled(numbers, states: set[str]) -> bool:
+    """Whether they are all in these states before long: a busy machine is slow to take a signal in."""
+    until = time.monotonic() + 3
+    while not {state_of(number) for number in numbers} <= states:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 @linux
 @pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize("when", ["load", "answer"])
@@ -272,11 +283,9 @@ def test_processes_of_its_own_are_found_and_stand_still(desk, course, asked, whe
         desk.take(source, spoils=True).run(next(asked), COUNT, 20.0)
     members = family(desk.runner.session.process.pid)
     assert len(members) >= 3
-    time.sleep(0.1)
-    standing = {state_of(number) for number in members}
+    standing = settled(members, {"T", "Z"})
     desk.close()
-    time.sleep(0.1)
-    assert standing <= {"T", "Z"} and {state_of(number) for number in members} <= {"gone", "Z"}
+    assert standing and settled(members, {"gone", "Z"})
 
 
 def test_changed_weights_are_found_and_stay_the_learner_s_own(desk, course, asked):
