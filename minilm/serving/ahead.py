@@ -28,13 +28,14 @@ class Ahead:
 def next_turns(turns: list, cache: PagedCache) -> list[tuple[int, object]]:
     """(i, what turn i's sequence feeds next) of those that go on after this token, their room reserved.
 
-    None at all where some feed several tokens, where logits of this step are still looked at (a first token's, for the
-    other samples of its prompt, and a beam's), or where there is not room for all: then somebody may have to leave.
+    None at all where some feed several tokens or a piece of what was there before, where logits of this step are still
+    looked at (a first token's, for the other samples of its prompt, and a beam's), or where there is not room for all:
+    then somebody may have to leave.
     """
     going = []
     for i, turn in enumerate(turns):
         request, made = turn.sequence.request, len(turn.sequence.out.tokens)
-        if len(turn.ids) > 1 or not made or request.beams:
+        if len(turn.ids) > 1 or not turn.asks or not made or request.beams:
             return []
         if made + 1 < request.max_new_tokens:
             going.append((i, turn))

@@ -292,6 +292,8 @@ RECORDED = [
          "(context, version) == (turn.context, turn.table.version)", "row is not None"),
     edit("what was begun counts at other places", "check_begun", ahead.Ahead, "row",
          "(context, version) == (turn.context, turn.table.version)", "version == turn.table.version"),
+    edit("a text that is read again, a token a step, goes on as if it chose them", "check_again", runner, "next_turns",
+         "or not turn.asks ", ""),
     edit("a beam's logits are gone", "check_mix", runner, "next_turns", "or request.beams", ""),
     edit("who came gets what was begun for others", "check_mix", Runner, "_both", "for known in here]",
          "for known in sorted(here)]"),

@@ -5,13 +5,14 @@ are packed, padded and told apart. With the kernels themselves, by Triton's inte
 GPU it is a trained model, and whoever leaves the text does so where two tokens are as good as equal.
 """
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from core_helpers import one_thread, tiny_model  # noqa: F401
 from mutants import serving as mutants
-from serving_helpers import GREEDY, MIX, WARM, Ask, P, events, serve
+from serving_helpers import GREEDY, MIX, MOST_STEPS, WARM, Ask, P, check_empty, check_step, events, serve
 from spec_helpers import TARGET
 from test_engine import DRAFTERS, check_hidden
 
@@ -95,6 +96,17 @@ def check_tight() -> None:
     assert events(steps)["preempt"]
 
 
+def check_again() -> None:
+    """Three samples come back while others decode, and a budget of three reads one of them again a token a step."""
+    asks, steps = [Ask(P[:6], 14), Ask(P[1:6], 12, WARM, n=3, seed=5)], []
+    engine = Engine(TARGET, num_blocks=11, block_size=4, max_batch_tokens=3, kernels=True, watch=steps.append)
+    for ask in asks:
+        ask.add(engine)
+    out = engine.run()
+    assert [[out[0].tokens], [made.tokens for made in out[1]]] == [ask.alone for ask in asks]
+    assert events(steps)["preempt"]
+
+
 def check_begun() -> None:
     """What was begun for a sequence counts where it stood, in the blocks that it had."""
     table = BlockTable(BlockPool(4, 4))
@@ -125,8 +137,8 @@ def check_modules() -> None:
 
 
 CHECKS = {"check_mix": check_mix, "check_leaving": check_leaving, "check_tight": check_tight,
-          "check_begun": check_begun, "check_drafters": check_drafters, "check_modules": check_modules,
-          "check_hidden": lambda: check_hidden(kernels=True)}
+          "check_again": check_again, "check_begun": check_begun, "check_drafters": check_drafters,
+          "check_modules": check_modules, "check_hidden": lambda: check_hidden(kernels=True)}
 
 
 @pytest.mark.parametrize("check", [check for check in CHECKS if check != "check_drafters"])
@@ -146,6 +158,42 @@ def test_wide_batches(recorded, monkeypatch):
     monkeypatch.setattr(graphs, "MOST_ROWS", 8)
     engine, _ = serve(GREEDY, 0, block_size=4, kernels=True, proposer=DRAFTERS["half right"]())
     assert max(key[0] * key[1] for key in engine.runner.graphs.passes) <= 8
+
+
+def random_ask(chance: random.Random) -> Ask:
+    prompt, law = tuple(chance.choices(range(97), k=chance.randint(1, 20))), chance.choice((Sampling(), WARM))
+    ask = Ask(prompt, chance.randint(1, 16), law, n=chance.choice((1, 1, 1, 2, 3)), seed=chance.randint(0, 99))
+    return replace(ask, eos=chance.choice((None, ask.alone[0][-1])))
+
+
+@pytest.mark.parametrize("seed", range(60, 90))
+def test_random_loads(recorded, seed):
+    """Guards what no load above has thought of: pools, blocks, budgets and requests as they come, some cancelled."""
+    chance, asked, cancelled, steps = random.Random(seed), {}, set(), []
+    size = chance.choice((1, 2, 4, 16))
+    to_come = [random_ask(chance) for _ in range(chance.randint(1, 12))]
+    blocks = max(ask.most_blocks(size) for ask in to_come) + chance.choice((0, 1, 2, 5, 40))
+    engine = Engine(TARGET, num_blocks=blocks, block_size=size, max_batch_tokens=chance.choice((1, 3, 9, 64)),
+                    preemption=chance.choice(("swap", "recompute")), swap_blocks=999, kernels=True, watch=steps.append,
+                    prefix_caching=chance.random() < 0.5)
+    while to_come or engine.scheduler.running or engine.scheduler.waiting:
+        while to_come and (chance.random() < 0.35 or not asked):
+            ask = to_come.pop()
+            asked[ask.add(engine)] = ask
+        live = [id for id in asked if not engine.requests[id].done]
+        if live and chance.random() < 0.04:
+            gone = chance.choice(live)
+            engine.cancel(gone)
+            cancelled.add(gone)
+        oldest = engine.scheduler.running[0].id if engine.scheduler.running else None
+        finished = engine.step()
+        check_step(engine, steps[-1], finished, oldest)
+        assert len(steps) < MOST_STEPS
+    check_empty(engine)
+    for id, ask in asked.items():
+        made = engine.requests[id].result()
+        for one, alone in zip(made if ask.n > 1 else [made], ask.alone, strict=False):
+            assert one.tokens == (alone[: len(one.tokens)] if id in cancelled else alone), (seed, id)
 
 
 @pytest.mark.parametrize("mutant", mutants.RECORDED, ids=str)
