@@ -226,7 +226,7 @@ def of_engine(model: GPT, requests: Requests, rounds: int) -> tuple[dict, list[l
     Raises RuntimeError when a text has not the length that was asked for.
     """
     ours, seconds = Ours(model, requests), {True: [], False: []}
-    made = ours(requests)
+    ours(requests)
     with frozen():
         for _ in range(rounds):
             for ahead in (False, True):
@@ -235,8 +235,8 @@ def of_engine(model: GPT, requests: Requests, rounds: int) -> tuple[dict, list[l
                 started = time.perf_counter()
                 made = ours(requests)
                 seconds[ahead].append(time.perf_counter() - started)
-    if [len(text) for text in made] != [new for _, new in requests]:
-        raise RuntimeError("the engine made another number of tokens than was asked for")
+                if [len(text) for text in made] != [new for _, new in requests]:
+                    raise RuntimeError("the engine made another number of tokens than was asked for")
     decoding = [taken for reads, taken in ours.steps if not reads]
     return {"seconds": seconds[True], "waiting_seconds": seconds[False], "steps": len(ours.steps),
             "decode_steps": len(decoding), "decode_seconds": round(sum(decoding), 4)}, made

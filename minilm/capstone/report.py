@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     entry = read(args.mine, args.name)
     leaderboard.read()                                              # a broken file is told before the race, not after
     model, tokenizer = minilm.load(args.model)
-    opponents_of(Course(model, tokenizer, [0], count), args.only)   # a name that there isn't, too
+    if args.only:
+        opponents_of(Course(model, tokenizer, [0], count), args.only)           # a name that there isn't, too
     settings = {"opponents": args.only, "count": count, "rounds": args.rounds, "quality": args.quality,
                 "seed": args.seed}
     if args.json:

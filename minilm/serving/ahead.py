@@ -6,26 +6,23 @@ text that then ends, is cancelled or preempted is not looked at; its blocks are 
 """
 from minilm.serving.graphs import UnderWay
 from minilm.serving.paged_cache import PagedCache
-from minilm.serving.request import Sequence
+from minilm.serving.turns import Turn
 
 
 class Ahead:
-    """The pass of the next step, under way for these `turns`."""
+    """The pass of the next step, under way for these `turns`.  begun: by sequence, its row, and how it stood then."""
 
-    def __init__(self, turns: list, under_way: UnderWay):
+    def __init__(self, turns: list[Turn], under_way: UnderWay):
         self.under_way = under_way
-        self._begun = {turn.sequence: (row, turn.context, turn.table.version) for row, turn in enumerate(turns)}
+        self.begun = {turn.sequence: (row, turn.context, turn.table.version) for row, turn in enumerate(turns)}
 
-    def row(self, turn) -> int | None:
+    def row(self, turn: Turn) -> int | None:
         """Which row of the pass is this turn's; None: it was not begun, or its blocks are others now."""
-        row, context, version = self._begun.get(turn.sequence, (None, 0, 0))
+        row, context, version = self.begun.get(turn.sequence, (None, 0, 0))
         return row if (context, version) == (turn.context, turn.table.version) and len(turn.ids) == 1 else None
 
-    def __contains__(self, sequence: Sequence) -> bool:
-        return sequence in self._begun
 
-
-def next_turns(turns: list, cache: PagedCache) -> list[tuple[int, object]]:
+def next_turns(turns: list[Turn], cache: PagedCache) -> list[tuple[int, Turn]]:
     """(i, what turn i's sequence feeds next) of those that go on after this token, their room reserved.
 
     None at all where some feed several tokens or a piece of what was there before, where logits of this step are still

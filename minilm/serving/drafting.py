@@ -5,8 +5,9 @@ from minilm.decoding.speculative import Chain, Draft, Proposer, check_draft
 from minilm.model import GPT
 from minilm.serving.blocks import BlockTable
 from minilm.serving.paged_cache import PagedCache, PagedSequence
-from minilm.serving.runner import Made, Rows, Runner, Turn
+from minilm.serving.runner import Made, Rows, Runner
 from minilm.serving.scheduler import Work
+from minilm.serving.turns import Turn
 
 
 class Drafting:

@@ -25,8 +25,9 @@ from minilm.serving.memory import blocks_that_fit, check_memory
 from minilm.serving.news import News
 from minilm.serving.paged_cache import PagedCache, PagedSequence
 from minilm.serving.request import Request, Sequence, Step
-from minilm.serving.runner import Rows, Runner, Turn, turn_of
+from minilm.serving.runner import Rows, Runner
 from minilm.serving.scheduler import Scheduler, Work
+from minilm.serving.turns import Turn, turn_of
 
 NOTHING = Draft()
 

@@ -22,7 +22,8 @@ from minilm.decoding.early_exit import ExitPolicy, Look, check_exits
 from minilm.model import GPT
 from minilm.serving.paged_cache import PagedBatch, PagedCache
 from minilm.serving.request import Sequence
-from minilm.serving.runner import Made, Rows, Turn
+from minilm.serving.runner import Made, Rows
+from minilm.serving.turns import Turn
 
 
 @dataclass

@@ -21,6 +21,7 @@ from minilm.sampling import Sampling
 from minilm.serving.blocks import BlockTable
 from minilm.serving.groups import LARGEST_TREE
 from minilm.serving.paged_cache import PagedCache
+from minilm.serving.turns import Turn
 
 MOST_ROWS = 512                 # of a recorded pass; more are so much work that launching them costs nothing beside it
 ROWS_OF_LAYERS = 64             # up to which `DecodeLayers`, which then reads every weight once, is the faster way
@@ -82,7 +83,7 @@ class Recorded:
         self.versions: list[int] = []                                           # of the tables in `staging`
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def start(self, turns: list, after: "UnderWay | None" = None, rows: Sequence[int] = ()) -> "UnderWay":
+    def start(self, turns: list[Turn], after: "UnderWay | None" = None, rows: Sequence[int] = ()) -> "UnderWay":
         """Let the device begin, without waiting for it. after: feed what that pass, not read yet, chose in `rows`."""
         self.staging.wait()
         self._fill(turns)
@@ -101,7 +102,7 @@ class Recorded:
             self.graph.replay()
         return UnderWay(self)
 
-    def _fill(self, turns: list) -> None:
+    def _fill(self, turns: list[Turn]) -> None:
         host, b, m, size = self.staging.host, len(turns), self.m, self.cache.pool.block_size
         tables = host["tables"]
         self._fill_tables(tables, [turn.table for turn in turns])
@@ -144,7 +145,7 @@ class Recorded:
         rows[len(tables) :] = self.cache.scrap
         self.versions = versions
 
-    def _fill_trees(self, turns: list) -> None:
+    def _fill_trees(self, turns: list[Turn]) -> None:
         """Who sees whom; a chain's token those up to itself. What pads a row sees what was held."""
         sees, positions = self.staging.host["sees"], self.staging.host["positions"]
         sees[:] = np.tri(self.m, dtype=bool)
@@ -230,12 +231,12 @@ class Graphs:
         self.many = ManyRows(model) if ManyRows.fits(model) else None
         self.passes: dict[tuple, Recorded] = {}
 
-    def takes(self, turns: list) -> bool:
+    def takes(self, turns: list[Turn]) -> bool:
         """Whether they fit into one recorded pass."""
         m = max([len(turn.ids) for turn in turns], default=0)
         return 0 < m <= LARGEST_TREE and size_for(len(turns)) * size_for(m) <= MOST_ROWS
 
-    def start(self, turns: list, after: UnderWay | None = None, rows: Sequence[int] = ()) -> UnderWay:
+    def start(self, turns: list[Turn], after: UnderWay | None = None, rows: Sequence[int] = ()) -> UnderWay:
         """Their pass, of m tokens each: turn i's are rows i · m and on, as many as it feeds. See `Recorded.start`."""
         m = size_for(max([len(turn.ids) for turn in turns]))
         size = self.cache.pool.block_size

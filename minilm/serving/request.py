@@ -62,7 +62,7 @@ class Sequence:
         """The law and the uniform number of the token that is `later` tokens from the next one; None if greedy."""
         if self.request.sampling.greedy:
             return None
-        while len(self.uniforms) <= later:                              # else a pass broke off after it was drawn
+        while len(self.uniforms) <= later:              # else the step ahead drew it, or a pass that broke off
             self.uniforms.append(uniform(self.generator))
         return self.request.sampling, self.uniforms[later]
 

@@ -5,61 +5,15 @@ tokens, and so wait for memory, goes through a recorded pass of fixed size (`gra
 which is much work, all share the weights that it reads: cuBLAS's products, with `kernels.many_rows` between them.
 Either way there is one product with the vocabulary for all who want a token, and one wait for the device.
 """
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from minilm.decoding.speculative import Draft
 from minilm.model import GPT
 from minilm.sampling import Sampling
 from minilm.serving.ahead import Ahead, next_turns
-from minilm.serving.blocks import BlockTable
 from minilm.serving.graphs import GREEDY, Graphs, UnderWay
-from minilm.serving.paged_cache import Feed, PagedBatch, PagedCache
-from minilm.serving.request import Sequence
-from minilm.serving.scheduler import Work
-
-
-@dataclass(slots=True)
-class Turn:
-    """What `sequence` does in a step: it feeds `ids` after what its `table` holds, as a tree if they have `parents`.
-
-    context: how many the table held before.  asks: of how many of them, the last ones, it wants the logits.  few: not a
-    piece of a prompt.  draft: those of them that are guesses.  draw: the law and the uniform number of its token, where
-    a runner that `draws` is to draw it.
-    """
-
-    sequence: Sequence
-    table: BlockTable
-    ids: list[int]
-    context: int
-    asks: int
-    few: bool
-    draft: Draft
-    parents: list[int] | None = None
-    draw: tuple[Sampling, float] | None = None
-
-    def following(self) -> "Turn":
-        """What its sequence feeds next: one token, which is not known yet; `ids` holds its place."""
-        draw = None if self.draw is None else self.sequence.draw(1)
-        return Turn(self.sequence, self.table, [0], self.context + 1, 1, True, self.draft, None, draw)
-
-    @property
-    def feed(self) -> Feed:
-        return Feed(self.table, len(self.ids), self.parents)
-
-
-def turn_of(work: Work, draft: Draft, draws: bool) -> Turn:
-    """What this work feeds, and what it asks for. draws: is the runner to draw sampled tokens?"""
-    sequence, table, count = work.sequence, work.sequence.table, work.count
-    request, held, end = sequence.request, table.length, table.length + count
-    ids = sequence.tokens(held, end) + draft.tokens
-    more = end < len(request.prompt) + len(sequence.out.tokens)     # a chunk of the prompt, and not its last
-    turn = Turn(sequence, table, ids, held, 0 if more else 1 + len(draft.tokens), count == 1, draft, draft.rooted)
-    if draws and turn.asks == 1:
-        turn.draw = sequence.draw(0)
-    return turn
+from minilm.serving.paged_cache import PagedBatch, PagedCache
+from minilm.serving.turns import Turn
 
 
 class Made:

@@ -13,6 +13,7 @@ from minilm.serving import (
     request,
     runner,
     scheduler,
+    turns,
 )
 from mutants.edits import edit
 
@@ -280,11 +281,11 @@ RECORDED = [
     edit("who moved up is fed another's token", "check_leaving", Recorded, "start", "[: len(rows)] = rows",
          "[: len(rows)] = range(len(rows))"),
     edit("all are told the first one's token", "check_leaving", ahead.Ahead, "row", "return row if", "return 0 if"),
-    edit("the step ahead stands where this one does", "check_mix", runner.Turn, "following",
+    edit("the step ahead stands where this one does", "check_mix", turns.Turn, "following",
          "self.context + 1", "self.context"),
     edit("room for the step ahead that is not there", "check_tight", runner, "next_turns",
          "> cache.pool.num_free", "> 99999"),
-    edit("the step ahead draws with the same number", "check_mix", runner.Turn, "following", "draw(1)",
+    edit("the step ahead draws with the same number", "check_mix", turns.Turn, "following", "draw(1)",
          "draw(0)"),
     edit("a number that was drawn is drawn with again", "check_mix", engine.Engine, "_commit",
          "del sequence.uniforms[:1]", "pass"),

@@ -115,7 +115,7 @@ def check_step(engine: Engine, step: Step, finished: list[int], oldest: int | No
     pointed = Counter(block for s in running for block in s.table.blocks)
     assert pool.references == [pointed[block] for block in range(pool.num_blocks)], "a block is lost or kept"
     assert step.blocks_used == len(pointed) == pool.num_blocks - pool.num_free
-    begun = getattr(engine.runner, "ahead", None) or ()                 # has room for one token more
+    begun = getattr(getattr(engine.runner, "ahead", None), "begun", ())         # these have room for one token more
     assert all(len(s.table.blocks) == -(-(s.table.length + (s in begun)) // pool.block_size) for s in running), "room"
     assert 0 < sum(count for _, count in step.batch) <= scheduler.max_batch_tokens or not step.batch
     assert step.batch or not scheduler.waiting, "a step did nothing, and somebody waits"

@@ -113,7 +113,7 @@ def check_begun() -> None:
     table.reserve(6)
     turn = SimpleNamespace(sequence=object(), table=table, context=5, ids=[0])
     begun = Ahead([turn], None)
-    assert begun.row(turn) == 0 and turn.sequence in begun
+    assert begun.row(turn) == 0 and turn.sequence in begun.begun
     for other in ({"sequence": object()}, {"context": 4}, {"ids": [0, 0]}):
         assert begun.row(SimpleNamespace(**vars(turn) | other)) is None
     table.free()
